@@ -1,0 +1,62 @@
+# Two commands: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV ?= .venv
+PROFILE ?= embedded
+BIN := $(VENV)/bin
+export PYTHONUNBUFFERED := 1
+
+ifeq ($(PROFILE),services)
+export DATABASE_URL ?= postgres:///test
+export REDIS_URL ?= redis://127.0.0.1:6379/0
+export CELERY_BROKER_URL ?= redis://127.0.0.1:6379/1
+else ifneq ($(PROFILE),embedded)
+$(error PROFILE=$(PROFILE) is unknown, expected one of: embedded, services)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test lint fix bench services lock clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/installed: requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11, or name yours: make demo PYTHON=python3"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	touch $@
+
+$(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	touch $@
+
+demo: $(VENV)/installed ## Start a sample shop: database, products, index, worker and site
+	$(BIN)/python manage.py demo
+
+run: $(VENV)/installed ## Start the site and its worker on the shop in SEARCHSITE_DATA_DIR
+	$(BIN)/python manage.py serve
+
+test: $(VENV)/installed-dev ## Run all tests; PROFILE=services runs them on PostgreSQL and Redis
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-dev ## Check style and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy .
+
+fix: $(VENV)/installed-dev ## Mend what style checks can mend
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: $(VENV)/installed-dev ## Measure and rewrite the table in README
+	$(BIN)/python -m bench.run
+
+services: ## Start the services profile with Docker
+	docker compose up --build
+
+lock: $(VENV)/installed-dev ## Resolve pyproject.toml into the lock files anew
+	$(BIN)/python -m pip install --quiet pip-tools
+	for extra in "" "-dev"; do \
+		$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+			--no-header $${extra:+--extra dev} --output-file requirements$$extra.lock pyproject.toml && \
+		sed -i -E 's/^(torch==[0-9.]+)\+cpu/\1/' requirements$$extra.lock; done
+
+clean: ## Remove the environment and all runtime state
+	rm -rf $(VENV) var

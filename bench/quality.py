@@ -1,0 +1,50 @@
+"""How good are the rankings, on a real catalogue with ratings and on the sample shop with its known truth?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from bench.report import Claim, run
+from bench.shops import Shop, open_icecat, open_sample
+
+NDCG, CONDENSED, JUDGED = "nDCG@10", "condensed nDCG@10", "Judged@10"
+
+
+def measure(arguments: argparse.Namespace) -> Iterator[Claim]:
+    bars = {NDCG: ">= 0.845", CONDENSED: ">= 0.85", "R(rel=3)@100": ">= 0.95"}
+    yield from measure_shop(open_icecat(), bars)
+    yield from measure_shop(open_sample(arguments.sample_products), {})
+
+
+def measure_shop(shop: Shop, bars: dict[str, str]) -> Iterator[Claim]:
+    """Yield the figures of the default config, and its paired differences to either side alone."""
+    found = evaluate(shop, "lexical", "dense", "hybrid")
+    yield Claim(f"{shop.name}: queries", found["queries"])
+    for config, metrics in found["configs"].items():
+        for metric, value in metrics.items():
+            bar = bars.get(metric, "") if config == "hybrid" else ""
+            yield Claim(f"{shop.name}: {config}, {metric}", value["mean"], "", bar)
+    for pair in found["pairs"]:
+        if pair["config"] == "hybrid" and pair["metric"] in (NDCG, CONDENSED):
+            name = f"{shop.name}: hybrid − {pair['baseline']}, {pair['metric']}"
+            yield Claim(name, pair["mean"])
+            yield Claim(f"{name}, low end of 95 %", pair["low"], "", ">= 0" if pair["metric"] == NDCG else "")
+
+
+def evaluate(shop: Shop, *configs: str) -> dict[str, Any]:
+    """Return what `manage.py evaluate` says of these configs."""
+    options = [option for config in configs for option in ("--config", config)]
+    files = ("--queries", str(shop.queries), "--qrels", str(shop.qrels))
+    found: dict[str, Any] = json.loads(shop.manage("evaluate", *files, *options, "--json"))
+    return found
+
+
+if __name__ == "__main__":
+    run(
+        __doc__,
+        measure,
+        sample_products={"type": int, "default": 5000, "help": "size of the sample shop (default: 5000)"},
+    )

@@ -1,0 +1,87 @@
+"""Admin pages of the search: index generations with their progress, waiting changes, past queries."""
+
+from __future__ import annotations
+
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponseRedirect
+from django.shortcuts import redirect
+from django.utils.html import format_html
+from unfold.admin import ModelAdmin
+from unfold.decorators import action, display
+
+from retrieval.engine.types import EngineError
+from retrieval.models import IndexBuild, PastQuery
+from retrieval.setup import get_store
+from retrieval.tasks import rebuild_index
+
+STATE_COLOURS = {"building": "info", "live": "success", "retired": "warning", "failed": "danger"}
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+
+@admin.register(IndexBuild)
+class IndexBuildAdmin(ReadOnlyAdmin):
+    list_display = (
+        "generation",
+        "show_state",
+        "show_progress",
+        "embedded",
+        "show_seconds",
+        "model_version",
+        "started_at",
+    )
+    list_filter = ("state", "is_full")
+    actions_list = ("reindex", "roll_back")
+
+    @display(description="State", label=STATE_COLOURS)
+    def show_state(self, build: IndexBuild) -> str:
+        return build.state
+
+    @display(description="Products")
+    def show_progress(self, build: IndexBuild) -> str:
+        if build.state != IndexBuild.State.BUILDING:
+            return f"{build.products_done:,}"
+        return format_html(
+            '<progress max="{}" value="{}"></progress> {} of {}',
+            max(build.products_total, 1),
+            build.products_done,
+            f"{build.products_done:,}",
+            f"{build.products_total:,}",
+        )
+
+    @display(description="Seconds")
+    def show_seconds(self, build: IndexBuild) -> str:
+        return f"{(build.finished_at - build.started_at).total_seconds():.1f}" if build.finished_at else ""
+
+    @action(description="Build a new index", url_path="reindex", permissions=["reindex"])
+    def reindex(self, request: HttpRequest) -> HttpResponseRedirect:
+        rebuild_index.delay()
+        messages.info(request, "A new index is being built; searches go on with the live one meanwhile.")
+        return redirect("admin:retrieval_indexbuild_changelist")
+
+    @action(description="Go back to the index before", url_path="roll-back", permissions=["reindex"])
+    def roll_back(self, request: HttpRequest) -> HttpResponseRedirect:
+        try:
+            folder = get_store().rollback()
+        except EngineError as error:
+            messages.error(request, str(error))
+        else:
+            IndexBuild.objects.mark_live(folder.name)
+            messages.success(request, f"{folder.name} is live again.")
+        return redirect("admin:retrieval_indexbuild_changelist")
+
+    def has_reindex_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_active and request.user.is_superuser)
+
+
+@admin.register(PastQuery)
+class PastQueryAdmin(ReadOnlyAdmin):
+    list_display = ("text", "count", "total", "last_at")
+    search_fields = ("text",)
+    ordering = ("-count",)

@@ -1,0 +1,71 @@
+"""Models as the engine runs them: a folder with an OpenVINO network, its tokenizer and a card of facts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from retrieval.engine.types import EngineError
+
+CARD, NETWORK, TOKENIZER, REGISTER = "model.json", "openvino_model.xml", "tokenizer.json", "exported.json"
+CURE = "run: manage.py reindex"
+
+
+class EncoderError(EngineError):
+    """A model that cannot be found, exported, loaded or run."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What must be known to run an exported model. `version` changes with its weights, tokenizer and settings."""
+
+    kind: str  # two-tower or cross-encoder
+    base: str  # the name or path it was exported from
+    version: str
+    max_tokens: int  # special tokens and prompt included
+    dim: int  # numbers the network gives per text: 1 for a cross-encoder
+    pad_id: int = 0
+    query_prompt: str = ""
+    product_prompt: str = ""
+
+    def write(self, folder: Path) -> None:
+        (folder / CARD).write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelCard:
+        """Return the card in `folder`; raises EncoderError when it cannot be read."""
+        try:
+            return cls(**json.loads((folder / CARD).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise EncoderError(f"model folder {folder} has no readable {CARD} ({error}); {CURE}") from error
+
+
+def is_complete(folder: Path) -> bool:
+    """Return whether the folder has all its files, and a card that can be read."""
+    weights = (folder / NETWORK).with_suffix(".bin")
+    try:
+        ModelCard.read(folder)
+    except EncoderError:
+        return False
+    return all(path.is_file() for path in (folder / TOKENIZER, folder / NETWORK, weights))
+
+
+def read_register(models_dir: Path) -> dict[str, str]:
+    """Return which folder each model name was last exported to; empty when there is no readable register."""
+    try:
+        register = json.loads((models_dir / REGISTER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return register if isinstance(register, dict) else {}  # a damaged register costs one export
+
+
+def find_exported(kind: str, name: str, models_dir: Path) -> Path:
+    """Return the folder that model `name` was last exported to.
+
+    `kind`: two-tower or cross-encoder. Raises EncoderError with the cure when it is not there.
+    """
+    folder = read_register(models_dir).get(f"{kind}:{name}")
+    if folder is None or not is_complete(models_dir / folder):
+        raise EncoderError(f"the {kind} model {name!r} has not been exported to {models_dir} yet; {CURE}")
+    return models_dir / folder

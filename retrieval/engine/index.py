@@ -1,0 +1,245 @@
+"""Where vectors live: the protocol both engines keep, and the generations it is filled in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from retrieval.engine.files import LockHeldError, copy_folder, hold_lock, sync_folder, write_atomically
+from retrieval.engine.types import EngineError, IndexUnavailable, Point, Ranking, SparseVector, Vectors
+
+QUANTIZATIONS = ("none", "int8")
+FORMAT_VERSION = 1
+MANIFEST, POINTER, LOCK = "manifest.json", "CURRENT", "LOCK"
+PREFIX = "gen-"
+NAME = f"{PREFIX}%Y%m%dT%H%M%S-%f"  # sorts by age
+# Opened files stay readable when removed, so a retired generation need only wait for those just opening it.
+RETIRED_GRACE_S = 60
+UNFINISHED_GRACE_S = 86_400
+REINDEX = "run: manage.py reindex"
+
+
+class ProductIndex(Protocol):
+    """Dense and sparse vectors of products.
+
+    Every method raises IndexUnavailable when the engine fails, EngineError for what no index can do.
+    """
+
+    def search_dense(self, vector: Vectors, *, limit: int, ef: int = 128, is_exact: bool = False) -> Ranking:
+        """Return the products of highest dot product with `vector`, shape (dim,), at most `limit`.
+
+        `ef` is the breadth of the HNSW search, at least `limit`; `is_exact` compares with every product.
+        """
+
+    def search_sparse(self, vector: SparseVector, *, limit: int) -> Ranking:
+        """Return the products of highest sum over shared terms of weight · weight · IDF, at most `limit`.
+
+        IDF is ln(1 + (N - n + 0.5) / (n + 0.5)), n of N products having the term. Deleted and replaced
+        products may still be counted until `optimize` has removed them. No terms find nothing.
+        """
+
+    def upsert(self, points: Iterable[Point]) -> None:
+        """Write points, replacing those of the same product.
+
+        Raises EngineError for a point that is not sound; none of its batch of 1000 is written then.
+        """
+
+    def delete(self, product_ids: Sequence[int]) -> None:
+        """Remove products; those not there are ignored."""
+
+    def fetch_dense(self, product_ids: Sequence[int]) -> dict[int, Vectors]:
+        """Return the dense vectors, shape (dim,), of those products that are there."""
+
+    def content_hashes(self) -> dict[int, str]:
+        """Return the content hash each indexed product had when it was written."""
+
+    def count(self) -> int: ...
+
+    def optimize(self) -> None:
+        """Build the HNSW graph and clear away deleted points, where enough has changed to be worth it."""
+
+    def flush(self) -> None:
+        """Return when everything written is on disk."""
+
+    def close(self) -> None:
+        """Flush and let go of the index; a second time does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class HnswSettings:
+    """`m` edges a node, `ef_construct` breadth while building; 'int8' keeps quantised copies to search in."""
+
+    m: int = 16
+    ef_construct: int = 100
+    quantization: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.quantization not in QUANTIZATIONS:
+            raise EngineError(
+                f"unknown quantization {self.quantization!r}, expected one of: {', '.join(QUANTIZATIONS)}"
+            )
+        if not 4 <= self.m <= 128 or not 8 <= self.ef_construct <= 2000:
+            raise EngineError(f"HNSW m={self.m}, ef_construct={self.ef_construct}: expected 4 to 128 and 8 to 2000")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a generation was made of. It is written complete only when the generation is."""
+
+    name: str
+    model_version: str
+    recipe_version: str
+    dim: int
+    hnsw: HnswSettings = field(default_factory=HnswSettings)
+    count: int = 0
+    created_at: str = ""
+    is_complete: bool = False
+    format_version: int = FORMAT_VERSION
+    collection: str = ""  # on a server; the embedded engine keeps its files beside the manifest
+
+    def check(self, *, model_version: str, recipe_version: str, dim: int | None = None) -> None:
+        """Raise IndexUnavailable naming the first thing in which this generation is not what is wanted."""
+        if not self.is_complete:
+            raise IndexUnavailable(f"index generation {self.name} was not finished; {REINDEX}")
+        self._compare("format version", self.format_version, FORMAT_VERSION)
+        self._compare("model version", self.model_version, model_version)
+        self._compare("recipe version", self.recipe_version, recipe_version)
+        self._compare("vectors of dimension", self.dim, self.dim if dim is None else dim)
+
+    def _compare(self, what: str, found: object, wanted: object) -> None:
+        if found != wanted:
+            raise IndexUnavailable(
+                f"index generation {self.name} was built with {what} {found!r}, this site uses {wanted!r}; {REINDEX}"
+            )
+
+    def write(self, folder: Path) -> None:
+        write_atomically(folder / MANIFEST, json.dumps(asdict(self), indent=2))
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Return the manifest in `folder`; raises IndexUnavailable when there is none that can be read."""
+        try:
+            return cls.from_dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise IndexUnavailable(
+                f"index generation {folder.name} has no readable manifest ({error}); {REINDEX}"
+            ) from error
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Manifest:
+        """Return the manifest that `asdict` gave; raises IndexUnavailable for one of another format."""
+        try:
+            found = content["format_version"]
+            if found != FORMAT_VERSION:
+                cls(str(content.get("name")), "", "", 0)._compare("format version", found, FORMAT_VERSION)
+            return cls(**(content | {"hnsw": HnswSettings(**content["hnsw"])}))
+        except (TypeError, KeyError, AttributeError) as error:
+            raise IndexUnavailable(f"an index generation's manifest is damaged ({error!r}); {REINDEX}") from error
+
+
+def start_manifest(manifest: Manifest) -> Manifest:
+    """Return the manifest of a new generation, named for this moment, not yet complete."""
+    now = datetime.now(UTC)
+    created_at = now.isoformat(timespec="seconds")
+    return replace(manifest, name=now.strftime(NAME), created_at=created_at, count=0, is_complete=False)
+
+
+class GenerationStore:
+    """The folder of generations. A pointer file names the live one, so searches never see half an index.
+
+    A writer holds `write_lock`, fills the folder that `begin` gives, writes its manifest as complete and
+    calls `publish`. Readers open what `current` names and look again before each search.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._seen: tuple[tuple[int, int], Path | None] = ((0, 0), None)
+
+    def current(self) -> Path | None:
+        """Return the folder of the live generation, None when there is none. Costs one stat."""
+        try:
+            stat = (self.root / POINTER).stat()
+            if self._seen[0] != (stamp := (stat.st_mtime_ns, stat.st_ino)):
+                self._seen = (stamp, self.root / (self.root / POINTER).read_text().strip())
+        except FileNotFoundError:
+            return None
+        return self._seen[1]
+
+    def begin(self, manifest: Manifest, *, copy_of: Path | None = None) -> tuple[Path, Manifest]:
+        """Return a new folder, empty or a copy of another generation's, and its manifest, not complete."""
+        started = start_manifest(manifest)
+        folder = self.root / started.name
+        if copy_of:
+            # An engine that opens the generation meanwhile rewrites its own settings through such folders.
+            copy_folder(copy_of, folder, leave_out=(MANIFEST, ".*"))
+        else:
+            folder.mkdir(parents=True)
+        started.write(folder)
+        return folder, started
+
+    def publish(self, folder: Path) -> None:
+        """Make this generation, new or old, the live one; raises IndexUnavailable if it is not finished."""
+        if not Manifest.read(folder).is_complete:
+            raise IndexUnavailable(f"index generation {folder.name} was not finished and cannot go live")
+        sync_folder(folder)
+        if (retired := self.current()) and retired.exists():
+            os.utime(retired)  # prune counts from here
+        write_atomically(self.root / POINTER, folder.name)
+
+    def rollback(self) -> Path:
+        """Make the newest finished generation before the live one live again and return its folder."""
+        live = self.current() or self.root
+        older = [folder for folder in self.folders() if folder < live and is_finished(folder)]
+        if not older:
+            raise IndexUnavailable(f"no finished index generation is older than {live.name}; {REINDEX}")
+        self.publish(older[-1])
+        return older[-1]
+
+    def folders(self) -> list[Path]:
+        """Return all generations, finished or not, oldest first."""
+        return sorted(path for path in self.root.glob(f"{PREFIX}*") if path.is_dir())
+
+    def prune(self, keep: int = 2) -> list[str]:
+        """Remove all but the live and the newest `keep` finished generations; return the names removed.
+
+        A generation retired less than a minute ago stays, as does an unfinished one for a day.
+        Call it under `write_lock`.
+        """
+        finished = [folder for folder in self.folders() if is_finished(folder)]
+        kept = {self.current(), *finished[len(finished) - keep :]}
+        removed = [folder for folder in self.folders() if folder not in kept and _is_over(folder)]
+        for folder in removed:
+            shutil.rmtree(folder)
+        return [folder.name for folder in removed]
+
+    @contextmanager
+    def write_lock(self, *, is_waiting: bool = True) -> Iterator[None]:
+        """Hold the right to write generations; one process has it at a time, and loses it when it dies.
+
+        Raises IndexUnavailable if another has it and `is_waiting` is false. Not to be taken twice.
+        """
+        try:
+            with hold_lock(self.root / LOCK, is_waiting=is_waiting):
+                yield
+        except LockHeldError as error:
+            raise IndexUnavailable(f"{error} is writing the index; try again when it is done") from None
+
+
+def is_finished(folder: Path) -> bool:
+    try:
+        return Manifest.read(folder).is_complete
+    except IndexUnavailable:
+        return False
+
+
+def _is_over(folder: Path) -> bool:
+    grace_s = RETIRED_GRACE_S if is_finished(folder) else UNFINISHED_GRACE_S
+    return time.time() - folder.stat().st_mtime > grace_s

@@ -1,0 +1,364 @@
+"""One query's way from words to a page of products. Parts are handed in; values come out."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from time import perf_counter
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieval.engine import fusion
+from retrieval.engine.config import SearchConfig
+from retrieval.engine.facets import FacetCounter, combine, filter_masks, sort_rows
+from retrieval.engine.fusion import Candidates, Evidence, Floats
+from retrieval.engine.generation import Generation
+from retrieval.engine.query import ParsedQuery, contains_phrases, correct_query, parse_query
+from retrieval.engine.text import has_digit
+from retrieval.engine.types import Explanation, Hit, Ids, Query, Ranking, Results, Scores, Vectors
+
+
+class QueryEncoder(Protocol):
+    def encode_queries(self, texts: Sequence[str]) -> Vectors: ...
+
+    def is_word(self, word: str) -> bool:
+        """Return whether the model's vocabulary holds the whole word: it knows what it means."""
+        ...
+
+
+class Reranker(Protocol):
+    def score(self, query: str, documents: Sequence[tuple[str, str]]) -> Scores: ...
+
+
+class ProductSource(Protocol):
+    """What the pipeline asks of the catalogue itself."""
+
+    def find_code(self, code: str) -> list[int]:
+        """Return the active products whose SKU or GTIN is `code`, whatever its case."""
+        ...
+
+    def fetch_texts(self, product_ids: Sequence[int]) -> dict[int, tuple[str, str]]:
+        """Return the content hash and the whole text of each product."""
+        ...
+
+
+class Stopwatch:
+    """Adds up the milliseconds of named stages."""
+
+    def __init__(self) -> None:
+        self.timings_ms: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + (perf_counter() - start) * 1000
+
+
+@dataclass(frozen=True)
+class ResultSet:
+    """All products that answer a text, best first; filters, counts, sorts and pages speak of this set."""
+
+    product_ids: Ids
+    scores: Scores
+    explanations: ExplanationTable
+    parsed: ParsedQuery
+    corrected_from: str = ""
+    suggestion: str = ""
+
+
+@dataclass(frozen=True)
+class ExplanationTable:
+    """Ranks and scores of every stage as arrays over the result set, made into objects for the page shown."""
+
+    lexical: fusion.Side
+    dense: fusion.Side
+    fused: Floats
+    rerank: Floats  # nan where the cross-encoder did not look
+
+    def select(self, positions: npt.NDArray[np.intp]) -> ExplanationTable:
+        def pick(side: fusion.Side) -> fusion.Side:
+            return fusion.Side(side.ranks[positions], side.scores[positions])
+
+        return ExplanationTable(pick(self.lexical), pick(self.dense), self.fused[positions], self.rerank[positions])
+
+    def row(self, position: int, fused_rank: int) -> Explanation:
+        return Explanation(
+            lexical_rank=int(self.lexical.ranks[position]) or None,
+            lexical_score=_or_none(self.lexical.scores[position]),
+            dense_rank=int(self.dense.ranks[position]) or None,
+            dense_score=_or_none(self.dense.scores[position]),
+            fused_rank=fused_rank,
+            fused_score=_or_none(self.fused[position]),
+            rerank_score=_or_none(self.rerank[position]),
+        )
+
+
+def _unknown(word: str) -> bool:
+    return False
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 6)
+
+
+class RecentSets:
+    """The result sets of the last texts, so that pages, filters and sorts of one search find the same set."""
+
+    def __init__(self, size: int = 256) -> None:
+        self._size, self._lock = size, Lock()
+        self._sets: OrderedDict[tuple[str, bool], ResultSet] = OrderedDict()
+
+    def get(self, key: tuple[str, bool]) -> ResultSet | None:
+        with self._lock:
+            if key in self._sets:
+                self._sets.move_to_end(key)
+            return self._sets.get(key)
+
+    def put(self, key: tuple[str, bool], result_set: ResultSet) -> None:
+        with self._lock:
+            self._sets[key] = result_set
+            if len(self._sets) > self._size:
+                self._sets.popitem(last=False)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    generation: Generation
+    encoder: QueryEncoder | None  # None searches by words alone
+    source: ProductSource
+    config: SearchConfig
+    reranker: Reranker | None = None
+    notice: str = ""
+    recent: RecentSets = field(default_factory=RecentSets)
+
+    def search(self, query: Query) -> Results:
+        """Return one page of the answer. Empty text browses everything, most popular first."""
+        stopwatch = Stopwatch()
+        with stopwatch("total"):
+            results = self._search(query, stopwatch)
+        return replace(results, timings_ms={name: round(ms, 3) for name, ms in stopwatch.timings_ms.items()})
+
+    def _search(self, query: Query, stopwatch: Stopwatch) -> Results:
+        parsed = parse_query(query.text)
+        if not parsed.words:
+            return self._page(query, self._browse(parsed), stopwatch) if not parsed.text else self._nothing(parsed)
+        key = (query.text, query.is_verbatim)
+        result_set = self.recent.get(key)
+        if result_set is None:
+            result_set = self._find(parsed, query.is_verbatim, stopwatch)
+            self.recent.put(key, result_set)
+        return self._page(query, result_set, stopwatch)
+
+    def _nothing(self, parsed: ParsedQuery) -> Results:
+        """A text without a single word, such as '???' or an emoji, asks for nothing."""
+        return Results((), 0, searched_text=parsed.text, config_name=self.config.name)
+
+    def _browse(self, parsed: ParsedQuery) -> ResultSet:
+        columns = self.generation.columns
+        order = np.argsort(-columns.popularity, kind="stable")
+        unknown = fusion.Side(np.zeros(len(order), np.int64), np.full(len(order), np.nan))
+        table = ExplanationTable(unknown, unknown, np.full(len(order), np.nan), np.full(len(order), np.nan))
+        return ResultSet(columns.product_ids[order], columns.popularity[order], table, parsed)
+
+    # --- the result set -------------------------------------------------------------------------------
+
+    def _find(self, typed: ParsedQuery, is_verbatim: bool, stopwatch: Stopwatch) -> ResultSet:
+        with stopwatch("understand"):
+            parsed, vector, suggestion = self._understand(typed, is_verbatim, stopwatch)
+        lexical = self._search_lexical(parsed, stopwatch)
+        dense = self._search_dense(vector, stopwatch)
+        with stopwatch("fuse"):
+            candidates = fusion.merge_candidates(lexical, dense)
+            evidence = self._weigh_evidence(parsed, vector)
+            scores = fusion.fuse(candidates, evidence, fusion=self._fusion, dense_weight=self.config.dense_weight)
+            order = np.argsort(-scores, kind="stable")
+            order = order[self._is_answer(candidates, evidence)[order]]
+        if parsed.phrases:
+            with stopwatch("phrases"):
+                order = order[self._has_phrases(candidates.product_ids[order], parsed.phrases)]
+        product_ids, table = (
+            candidates.product_ids[order],
+            ExplanationTable(candidates.lexical, candidates.dense, scores, np.full(len(scores), np.nan)).select(order),
+        )
+        final = self._rerank(parsed.text, product_ids, table, stopwatch)
+        result_set = ResultSet(
+            product_ids[final],
+            table.fused[final].astype(np.float32),
+            table.select(final),
+            parsed,
+            corrected_from=typed.text if parsed.text != typed.text else "",
+            suggestion=suggestion,
+        )
+        return self._put_code_first(result_set, typed.code)
+
+    @property
+    def _fusion(self) -> str:
+        return "lexical" if self.encoder is None else self.config.fusion
+
+    def _understand(
+        self, typed: ParsedQuery, is_verbatim: bool, stopwatch: Stopwatch
+    ) -> tuple[ParsedQuery, Vectors | None, str]:
+        """Return the query to search, its vector where meaning counts, and a correction offered but not applied."""
+        generation, parsed, suggestion = self.generation, typed, ""
+        if self.config.correct_spelling and not is_verbatim:
+            parsed, suggestion = correct_query(
+                typed, generation.lexicon, generation.bm25.analyzer, self.encoder.is_word if self.encoder else _unknown
+            )
+        if not self.config.uses_dense or self.encoder is None:
+            return parsed, None, suggestion
+        with stopwatch("encode"):
+            return parsed, self.encoder.encode_queries([parsed.text])[0], suggestion
+
+    def _search_lexical(self, parsed: ParsedQuery, stopwatch: Stopwatch) -> Ranking:
+        vector = self.generation.bm25.query_vector(parsed.text)
+        if self._fusion == "dense" or not len(vector.indices):
+            return EMPTY
+        with stopwatch("lexical"):
+            return self.generation.index.search_sparse(vector, limit=self.config.depth)
+
+    def _search_dense(self, vector: Vectors | None, stopwatch: Stopwatch) -> Ranking:
+        if vector is None:
+            return EMPTY
+        with stopwatch("dense"):
+            return self.generation.index.search_dense(vector, limit=self.config.depth, ef=self.config.ef)
+
+    def _weigh_evidence(self, parsed: ParsedQuery, vector: Vectors | None) -> Evidence:
+        generation = self.generation
+        weights = {token: generation.lexicon.idf(token) for token in set(generation.bm25.analyzer.tokens(parsed.text))}
+        total = sum(weights.values())
+        codes = sum(weight for token, weight in weights.items() if has_digit(token))
+        mean, deviation = (0.0, 1.0) if vector is None else generation.moments.of_query(vector)
+        return Evidence(
+            lexical_bound=total * (generation.bm25.k1 + 1),
+            dense_mean=mean,
+            dense_deviation=deviation,
+            code_share=codes / total if total else 0.0,
+        )
+
+    def _is_answer(self, candidates: Candidates, evidence: Evidence) -> npt.NDArray[np.bool_]:
+        """Return which candidates belong to the result set: those near the best of either side.
+
+        A product must also stand out from the catalogue. The best of N similarities without meaning lies
+        about sqrt(2 ln N) standard deviations above their mean; the cut-off is a share of that.
+        """
+        config = self.config
+        by_chance = math.sqrt(2 * math.log(max(len(self.generation.columns), 2)))
+        deviations = fusion.deviations(candidates.dense, evidence)
+        best = np.nanmax(deviations, initial=0.0)
+        is_near = deviations >= max(config.semantic_cutoff * by_chance, config.semantic_share * best)
+        covered = fusion.cover(candidates.lexical, evidence)
+        is_covered = (covered > 0) & (covered >= config.lexical_share * covered.max(initial=0.0))
+        return np.asarray(is_near | is_covered)
+
+    def _has_phrases(self, product_ids: Ids, phrases: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+        texts = self.source.fetch_texts(product_ids.tolist())
+        analyzer = self.generation.bm25.analyzer
+        return np.array(
+            [
+                contains_phrases(texts.get(product_id, ("", ""))[1], phrases, analyzer)
+                for product_id in product_ids.tolist()
+            ],
+            bool,
+        )
+
+    def _rerank(
+        self, text: str, product_ids: Ids, table: ExplanationTable, stopwatch: Stopwatch
+    ) -> npt.NDArray[np.intp]:
+        """Return the order after the cross-encoder has read the best again; fills in its scores."""
+        depth = min(self.config.rerank_depth, len(product_ids))
+        order = np.arange(len(product_ids))
+        if self.reranker is None or depth < 2:
+            return order
+        with stopwatch("rerank"):
+            texts = self.source.fetch_texts(product_ids[:depth].tolist())
+            documents = [texts.get(product_id, ("", "")) for product_id in product_ids[:depth].tolist()]
+            scores = self.reranker.score(text, documents).astype(np.float64)
+            table.rerank[:depth] = scores
+            blended = self.config.rerank_blend * _scale(scores) + (1 - self.config.rerank_blend) * _scale(
+                table.fused[:depth]
+            )
+            order[:depth] = np.argsort(-blended, kind="stable")
+        return order
+
+    def _put_code_first(self, found: ResultSet, code: str) -> ResultSet:
+        """Return the set with the products whose SKU or GTIN was typed in front."""
+        if not code:
+            return found
+        exact = np.array(self.source.find_code(code), np.int64)
+        known = exact[self.generation.columns.rows_of(exact) >= 0]
+        if not len(known):
+            return found
+        positions = np.flatnonzero(~np.isin(found.product_ids, known))
+        side = fusion.Side(np.zeros(len(known), np.int64), np.full(len(known), np.nan))
+        nothing = np.full(len(known), np.nan)
+        first = ExplanationTable(side, side, nothing, nothing)
+        return replace(
+            found,
+            product_ids=np.concatenate([known, found.product_ids[positions]]),
+            scores=np.concatenate([np.full(len(known), 1e6, np.float32), found.scores[positions]]),
+            explanations=_join(first, found.explanations.select(positions)),
+        )
+
+    # --- one page of it -------------------------------------------------------------------------------
+
+    def _page(self, query: Query, found: ResultSet, stopwatch: Stopwatch) -> Results:
+        columns = self.generation.columns
+        with stopwatch("filter"):
+            all_rows = columns.rows_of(found.product_ids)
+            positions = np.flatnonzero(all_rows >= 0)
+            rows = all_rows[positions]
+            masks = filter_masks(columns, rows, query.filters)
+            passing = np.flatnonzero(combine(masks, len(rows)))
+            passing = passing[sort_rows(columns, rows[passing], query.sort)]
+            start = (query.page - 1) * query.page_size
+            shown = positions[passing[start : start + query.page_size]].tolist()
+        with stopwatch("facets"):
+            facets = FacetCounter(columns, rows, masks, query.filters).count()
+        return Results(
+            hits=tuple(self._hit(found, position) for position in shown),
+            total=len(passing),
+            facets=facets,
+            searched_text=found.parsed.text,
+            corrected_from=found.corrected_from,
+            suggestion=found.suggestion,
+            notice=self.notice,
+            config_name=self.config.name,
+        )
+
+    @staticmethod
+    def _hit(found: ResultSet, position: int) -> Hit:
+        return Hit(
+            int(found.product_ids[position]),
+            float(found.scores[position]),
+            found.explanations.row(position, position + 1),
+        )
+
+
+EMPTY = Ranking(np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+def _scale(scores: Floats) -> Floats:
+    """Return the scores moved to 0 to 1."""
+    span = float(scores.max() - scores.min())
+    return (scores - scores.min()) / span if span else np.zeros(len(scores))
+
+
+def _join(first: ExplanationTable, second: ExplanationTable) -> ExplanationTable:
+    def join(a: fusion.Side, b: fusion.Side) -> fusion.Side:
+        return fusion.Side(np.concatenate([a.ranks, b.ranks]), np.concatenate([a.scores, b.scores]))
+
+    return ExplanationTable(
+        join(first.lexical, second.lexical),
+        join(first.dense, second.dense),
+        np.concatenate([first.fused, second.fused]),
+        np.concatenate([first.rerank, second.rerank]),
+    )

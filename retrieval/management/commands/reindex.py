@@ -1,0 +1,81 @@
+"""Build the search index anew."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from retrieval import indexing
+from retrieval.engine.types import EngineError
+from retrieval.models import IndexBuild
+
+
+class Command(BaseCommand):
+    help = (
+        "Build the search index of the whole catalogue beside the live one, then switch to it. "
+        "Searches go on meanwhile; products whose text has not changed are not embedded again."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--pending", action="store_true", help="only bring waiting changes into the live index")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, pending: bool, **options: Any) -> None:
+        try:
+            with _progress_bar() as show:
+                indexing.index_pending(show) if pending else indexing.rebuild(show)
+        except EngineError as error:
+            raise CommandError(str(error)) from error
+        self._print(IndexBuild.objects.filter(state=IndexBuild.State.LIVE).first(), options["json"])
+
+    def _print(self, build: IndexBuild | None, as_json: bool) -> None:
+        if build is None or build.finished_at is None:
+            raise CommandError("there is no live index and nothing waits to be indexed; run: manage.py reindex")
+        seconds = round((build.finished_at - build.started_at).total_seconds(), 2)
+        facts = {
+            "generation": build.generation,
+            "model_version": build.model_version,
+            "products": build.products_total,
+            "embedded": build.embedded,
+            "seconds": seconds,
+        }
+        text = f"{build.products_total} products indexed, {build.embedded} embedded, in {seconds} s: {build.generation}"
+        self.stdout.write(json.dumps(facts) if as_json else text)
+
+
+class _progress_bar:  # noqa: N801
+    """A bar on the terminal that follows a build; silent where there is no terminal."""
+
+    def __init__(self) -> None:
+        columns = (
+            TextColumn("Indexing"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+        self._task = self._progress.add_task("index", total=None)
+
+    def __enter__(self) -> Any:
+        self._progress.start()
+        return self._show
+
+    def _show(self, build: IndexBuild) -> None:
+        self._progress.update(self._task, completed=build.products_done, total=build.products_total)
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()

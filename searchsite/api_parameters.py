@@ -1,0 +1,45 @@
+"""Parameters of the API's addresses: read strictly, and described in its schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework.exceptions import ValidationError
+
+from searchsite.environment import FALSE, TRUE
+
+
+class FlagField(forms.BooleanField):
+    """On or off, or `initial` when not given; anything else is an error."""
+
+    widget = forms.TextInput  # a checkbox takes '0' for on
+
+    def to_python(self, value: Any) -> bool | None:  # type: ignore[override]
+        text = str(value or "").strip().lower()
+        if text and text not in TRUE | FALSE:
+            raise forms.ValidationError(f"'{text[:50]}' is no flag, expected 1 or 0.")
+        return text in TRUE if text else self.initial
+
+
+class NamedChoiceField(forms.ChoiceField):
+    """A choice whose error names the choices."""
+
+    def __init__(self, names: list[str]) -> None:
+        message = f"'%(value)s' is unknown, expected one of: {', '.join(names)}."
+        choices = [(name, name) for name in names]
+        super().__init__(required=False, choices=choices, error_messages={"invalid_choice": message})
+
+
+def clean_parameters(form: forms.Form) -> Mapping[str, Any]:
+    """Return the values of the form's parameters; raises ValidationError naming the wrong ones."""
+    if not form.is_valid():
+        errors = form.errors.get_json_data()
+        raise ValidationError({name.strip("_"): [one["message"] for one in found] for name, found in errors.items()})
+    return form.cleaned_data
+
+
+def describe_parameter(name: str, kind: Any, description: str, **facts: Any) -> OpenApiParameter:
+    return OpenApiParameter(name, kind, OpenApiParameter.QUERY, description=description, **facts)
