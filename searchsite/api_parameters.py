@@ -9,20 +9,6 @@ from django import forms
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.exceptions import ValidationError
 
-from searchsite.environment import FALSE, TRUE
-
-
-class FlagField(forms.BooleanField):
-    """On or off, or `initial` when not given; anything else is an error."""
-
-    widget = forms.TextInput  # a checkbox takes '0' for on
-
-    def to_python(self, value: Any) -> bool | None:  # type: ignore[override]
-        text = str(value or "").strip().lower()
-        if text and text not in TRUE | FALSE:
-            raise forms.ValidationError(f"'{text[:50]}' is no flag, expected 1 or 0.")
-        return text in TRUE if text else self.initial
-
 
 class NamedChoiceField(forms.ChoiceField):
     """A choice whose error names the choices."""

@@ -17,9 +17,9 @@ from rest_framework.utils.urls import replace_query_param
 
 from catalog.models import Product, ProductQuerySet
 from searchsite.api_answers import Addresses, describe_products
-from searchsite.api_parameters import FlagField, clean_parameters, describe_parameter
+from searchsite.api_parameters import clean_parameters, describe_parameter
 from searchsite.api_writes import delete_products, save_rows
-from searchsite.forms import MultiValueField
+from searchsite.forms import FlagField, MultiValueField
 from searchsite.keys import HEADER_HELP, ReadOrKey
 from searchsite.serializers import ErrorSerializer, ProductPageSerializer, ProductSerializer
 from searchsite.throttles import ProductThrottle

@@ -15,8 +15,8 @@ from retrieval.engine.config import CONFIGS
 from retrieval.engine.types import Sort
 from retrieval.suggest import suggest
 from searchsite.api_answers import Addresses, describe_category, describe_page, describe_suggested
-from searchsite.api_parameters import FlagField, NamedChoiceField, clean_parameters, describe_parameter
-from searchsite.forms import SearchForm
+from searchsite.api_parameters import NamedChoiceField, clean_parameters, describe_parameter
+from searchsite.forms import FlagField, SearchForm
 from searchsite.http import add_server_timing
 from searchsite.search import search_products
 from searchsite.serializers import ErrorSerializer, SearchResponseSerializer, SuggestResponseSerializer
@@ -29,8 +29,6 @@ class ApiSearchForm(SearchForm):
     """The page's parameters, and what only programs ask for."""
 
     sort = NamedChoiceField([sort.value for sort in Sort])
-    in_stock = FlagField(required=False, initial=False)
-    verbatim = FlagField(required=False, initial=False)
     config = NamedChoiceField(list(CONFIGS))
     explain = FlagField(required=False, initial=False)
     facets = FlagField(required=False, initial=True)

@@ -13,6 +13,7 @@ from django.http import QueryDict
 
 from catalog.money import to_minor
 from retrieval.engine.types import Filters, Query, Sort
+from searchsite.environment import FALSE, TRUE
 
 ATTRIBUTE_PREFIX = "attr."
 MAX_CHOICES = 50  # values of one parameter, and attributes filtered at once
@@ -41,16 +42,38 @@ def check_values(values: tuple[str, ...]) -> None:
             raise ValidationError(f"A value is too long or no text; expected at most {MAX_VALUE_LENGTH} characters.")
 
 
+class FlagField(forms.BooleanField):
+    """On or off, or `initial` when not given; anything else is an error."""
+
+    widget = forms.TextInput  # a checkbox takes '0' for on
+
+    def to_python(self, value: Any) -> bool | None:  # type: ignore[override]
+        text = str(value or "").strip().lower()
+        if text and text not in TRUE | FALSE:
+            raise ValidationError(f"'{text[:50]}' is no flag, expected 1 or 0.")
+        return text in TRUE if text else self.initial
+
+
+class PriceField(forms.DecimalField):
+    """An amount in major units; what is left empty or blank is no amount."""
+
+    def __init__(self) -> None:
+        super().__init__(required=False, min_value=0, max_value=MAX_PRICE)
+
+    def to_python(self, value: Any) -> Decimal | None:  # type: ignore[override]
+        return super().to_python(value.strip() if isinstance(value, str) else value)
+
+
 class SearchForm(forms.Form):
     """`q`, filters, `sort` and `page`; attributes are filtered by `attr.NAME=VALUE`."""
 
     q = forms.CharField(required=False)
     category = forms.CharField(required=False, max_length=700)
     brand = MultiValueField(required=False)
-    price_min = forms.DecimalField(required=False, min_value=0, max_value=MAX_PRICE)
-    price_max = forms.DecimalField(required=False, min_value=0, max_value=MAX_PRICE)
+    price_min = PriceField()
+    price_max = PriceField()
     rating = forms.FloatField(required=False, min_value=0, max_value=5)
-    in_stock = forms.BooleanField(required=False)
+    in_stock = FlagField(required=False, initial=False)
     sort = forms.ChoiceField(
         required=False,
         choices=[(sort.value, sort.value) for sort in Sort],
@@ -58,7 +81,7 @@ class SearchForm(forms.Form):
     )
     page = forms.IntegerField(required=False, min_value=1, max_value=MAX_PAGE)
     page_size = forms.IntegerField(required=False, min_value=1, max_value=100)
-    verbatim = forms.BooleanField(required=False)
+    verbatim = FlagField(required=False, initial=False)
 
     data: QueryDict
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -24,7 +25,7 @@ STOCK = Facet("stock", "Availability", (FacetValue("1", "In stock", 3),))
 COLOURS = Facet("attr.Colour", "Colour", (FacetValue("Red", "Red", 2), FacetValue("Blue", "Blue", 1)))
 
 
-def build_links(address: str, *facets: Facet, total: int = 9, **facts: str) -> ResultLinks:
+def build_links(address: str, *facets: Facet, total: int = 9, **facts: Any) -> ResultLinks:
     """Return the links of a results page at this address."""
     parameters = QueryDict(address)
     form = SearchForm(parameters)
