@@ -22,41 +22,10 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|[\r\n•]+")
 # Far more than words have: what lies beyond would be cut anyway, so is not tokenized.
 CHARACTERS_PER_TOKEN = 64
 # Words that say nothing about which product is meant.
-STOPWORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "by",
-        "for",
-        "from",
-        "has",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "of",
-        "on",
-        "or",
-        "our",
-        "that",
-        "the",
-        "their",
-        "this",
-        "to",
-        "was",
-        "were",
-        "will",
-        "with",
-        "you",
-        "your",
-    ]
-)
+STOPWORDS = frozenset((
+    "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "in", "into", "is", "it", "its",
+    "of", "on", "or", "our", "that", "the", "their", "this", "to", "was", "were", "will", "with", "you", "your",
+))  # fmt: skip
 
 
 def normalize(text: str) -> str:
