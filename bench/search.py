@@ -37,10 +37,14 @@ def measure(arguments: argparse.Namespace) -> Iterator[Claim]:
         yield Claim(f"API searches, {CLIENTS} clients at once", measure_throughput(site, for_load), "/s")
         yield Claim("web process, resident", site.resident_mb(), "MB", "<= 450")
         yield Claim("torch loaded in the web process", float(site.has_loaded("libtorch")), "", "<= 0")
-    plain_ms = time_each(build_plain(shop).search, for_api[: arguments.plain_queries])
-    yield Claim("plain stack, p50", float(np.median(plain_ms)), "ms")
-    yield Claim("plain stack, p95", float(np.quantile(plain_ms, 0.95)), "ms")
-    yield Claim("times faster than the plain stack, p50", float(np.median(plain_ms) / np.median(api_ms)), "", ">= 10")
+    plain = build_plain(shop)
+    for name, search in (("plain stack", plain.search), ("plain stack with bm25s", plain.search_with_bm25s)):
+        time_each(search, warm_up)
+        plain_ms = time_each(search, for_api)
+        yield Claim(f"{name}, p50", float(np.median(plain_ms)), "ms")
+        yield Claim(f"{name}, p95", float(np.quantile(plain_ms, 0.95)), "ms")
+        bar = ">= 10" if search == plain.search else ""
+        yield Claim(f"times faster than the {name}, p50", float(np.median(plain_ms) / np.median(api_ms)), "", bar)
 
 
 def measure_start(site: Site) -> Iterator[Claim]:
@@ -96,5 +100,4 @@ if __name__ == "__main__":
         __doc__,
         measure,
         queries={"type": int, "default": 250, "help": "different queries for each figure (default: 250)"},
-        plain_queries={"type": int, "default": 50, "help": "queries for the plain stack (default: 50)"},
     )

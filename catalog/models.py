@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import connection, models, transaction
+from django.db.models.functions import Upper
 from django.utils import timezone
 from django.utils.text import slugify
 
@@ -61,12 +62,20 @@ class Category(models.Model):
 
 class ProductQuerySet(models.QuerySet["Product"]):
     def in_order(self, product_ids: Sequence[int]) -> list[Product]:
-        """Return the products with these ids, in this order; ids no longer there are left out."""
-        found = self.select_related("category").in_bulk(list(product_ids))
+        """Return the products with these ids, in this order; ids no longer there are left out.
+
+        They are for lists: `description` and `attributes` are read from the database only when asked for.
+        """
+        found = self.select_related("category").defer("description", "attributes").in_bulk(list(product_ids))
         return [found[product_id] for product_id in product_ids if product_id in found]
 
     def active(self) -> ProductQuerySet:
         return self.filter(active=True)
+
+    def with_code(self, code: str) -> ProductQuerySet:
+        """Return the products whose SKU, whatever its case, or GTIN is `code`."""
+        in_capitals = Upper(models.Value(code, models.CharField()))
+        return self.alias(capitals=Upper("sku")).filter(models.Q(capitals=in_capitals) | models.Q(gtin=code))
 
     def set_active(self, active: bool) -> int:
         """Put these products on sale or take them off it, announce it, and return how many that changed."""
@@ -129,6 +138,10 @@ class Product(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        indexes = [
+            models.Index(Upper("sku"), name="product_by_sku_in_capitals"),
+            models.Index(fields=["gtin"], name="product_by_gtin"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.sku}: {self.title}"

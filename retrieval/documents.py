@@ -10,6 +10,7 @@ from retrieval.engine.text import document_fields
 from retrieval.engine.types import Document
 
 EPOCH = date(1970, 1, 1).toordinal()
+MOST_OF_A_CODE = 20  # products that share a GTIN
 
 
 def iterate_documents(products: ProductQuerySet, batch_size: int = 2000) -> Iterator[list[Document]]:
@@ -68,8 +69,7 @@ class DatabaseSource:
     """What the pipeline asks of the catalogue."""
 
     def find_code(self, code: str) -> list[int]:
-        found = Product.objects.active().filter(sku__iexact=code) | Product.objects.active().filter(gtin=code)
-        return list(found.values_list("pk", flat=True)[:20])
+        return list(Product.objects.active().with_code(code).values_list("pk", flat=True)[:MOST_OF_A_CODE])
 
     def fetch_texts(self, product_ids: Sequence[int]) -> dict[int, tuple[str, str]]:
         categories = CategoryNames()

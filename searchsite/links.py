@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.http import QueryDict
@@ -26,6 +27,7 @@ SORT_LABELS = {
 # What stays the same question when a filter, sort or page changes.
 QUESTION = ("q", "verbatim")
 OPEN_FACETS = 5
+Parameters = dict[str, list[str]]
 PAGES_AROUND = 2
 
 
@@ -61,11 +63,11 @@ class ResultLinks:
     """All links of one results page."""
 
     def __init__(self, parameters: QueryDict, page: SearchPage) -> None:
-        self._parameters, self._page = tidy_parameters(parameters), page
+        self._parameters, self._page, self._path = tidy_parameters(parameters), page, reverse("search:results")
 
     @property
     def here(self) -> str:
-        return _to_url(self._parameters)
+        return to_url(self._path, self._parameters)
 
     @property
     def title(self) -> str:
@@ -110,11 +112,10 @@ class ResultLinks:
         return self._toggle_in_list(field, value.value)
 
     def _toggle_in_list(self, name: str, value: str) -> str:
-        chosen = self._parameters.getlist(name)
+        chosen = self._parameters.get(name, [])
         others = [other for other in chosen if other.casefold() != value.casefold()]
-        copy = self._without("page", name)
-        copy.setlist(name, others if len(others) < len(chosen) else [*chosen, value])
-        return _to_url(copy)
+        values = others if len(others) < len(chosen) else [*chosen, value]
+        return to_url(self._path, self._without("page", name) | {name: values})
 
     @cached_property
     def chips(self) -> list[Link]:
@@ -145,7 +146,7 @@ class ResultLinks:
 
     @property
     def without_filters(self) -> str:
-        return _to_url(self._without(*(name for name in self._parameters if name not in QUESTION)))
+        return to_url(self._path, self._without(*(self._parameters.keys() - QUESTION)))
 
     # --- orders and pages -----------------------------------------------------------------------------
 
@@ -210,48 +211,47 @@ class ResultLinks:
         return self._list_without("sort", "page")
 
     def _list_without(self, *names: str) -> list[tuple[str, str]]:
-        return [(name, value) for name, values in self._without(*names).lists() for value in values]
+        return [(name, value) for name, values in self._without(*names).items() for value in values]
 
     def _with(self, **changes: str) -> str:
-        copy = self._without("page", *changes)
-        copy.update({name: value for name, value in changes.items() if value})
-        return _to_url(copy)
+        changed = {name: [value] for name, value in changes.items() if value}
+        return to_url(self._path, self._without("page", *changes) | changed)
 
-    def _without(self, *names: str) -> QueryDict:
-        copy = self._parameters.copy()
-        for name in names:
-            copy.pop(name, None)
-        return copy
+    def _without(self, *names: str) -> Parameters:
+        return {name: values for name, values in self._parameters.items() if name not in names}
 
 
-def tidy_parameters(parameters: QueryDict) -> QueryDict:
+def tidy_parameters(parameters: QueryDict) -> Parameters:
     """Return what a search reads of an address, once and in few words: nothing empty, unknown or usual."""
-    tidy = QueryDict(mutable=True)
+    tidy: Parameters = {}
     for name, values in parameters.lists():
         if name.startswith(ATTRIBUTE_PREFIX):
-            tidy.setlist(name, [value for value in dict.fromkeys(values) if value])
+            tidy[name] = list(dict.fromkeys(values))
         elif name == "brand":
-            tidy.setlist(name, [value for value in dict.fromkeys(map(str.strip, values)) if value])
-        elif (name in SearchForm.base_fields or name == "explain") and (last := values[-1].strip()):
-            tidy[name] = last
-    for name, usual in (("page", "1"), ("sort", Sort.RELEVANCE.value)):
-        if tidy.get(name) == usual:
-            del tidy[name]
-    return tidy
+            tidy[name] = list(dict.fromkeys(map(str.strip, values)))
+        elif (name in SearchForm.base_fields or name == "explain") and values[-1].strip() != USUAL.get(name):
+            tidy[name] = [values[-1].strip()]
+    told = {name: list(filter(None, values)) for name, values in tidy.items()}
+    return {name: values for name, values in told.items() if values}
+
+
+USUAL = {"page": "1", "sort": Sort.RELEVANCE.value}
 
 
 def drop_parameters(parameters: QueryDict, names: Iterable[str]) -> str:
     """Return the address of the same search without these parameters; '' stands for all attributes."""
-    dropped, tidy = set(names), tidy_parameters(parameters)
-    for name in list(tidy):
-        if name in dropped or ("" in dropped and name.startswith(ATTRIBUTE_PREFIX)):
-            del tidy[name]
-    return _to_url(tidy)
+    dropped = set(names)
+    kept = {
+        name: values
+        for name, values in tidy_parameters(parameters).items()
+        if name not in dropped and not ("" in dropped and name.startswith(ATTRIBUTE_PREFIX))
+    }
+    return to_url(reverse("search:results"), kept)
 
 
-def _to_url(parameters: QueryDict) -> str:
-    text = parameters.urlencode(safe="/")
-    return f"{reverse('search:results')}?{text}" if text else reverse("search:results")
+def to_url(path: str, parameters: Parameters) -> str:
+    text = urlencode(parameters, doseq=True, safe="/")
+    return f"{path}?{text}" if text else path
 
 
 def split_price(value: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -62,31 +63,45 @@ class Columns:
 
     def brand_codes_of(self, brand: str) -> list[int]:
         """Return the code of this brand, or of those that differ from it only in case; none are unknown."""
-        return _closest(self._brand_index, brand, self.brands)
+        codes = self._brands_by_fold.get(brand.casefold(), [])
+        return [code for code in codes if self.brands[code] == brand] or codes
 
     def attribute_codes_of(self, name: str, value: str) -> list[int]:
         """Return the code of this pair, or of those that differ from it only in case; none are unknown."""
-        return _closest(self._attribute_index, (name, value), self.attributes)
+        names, owners = self.attribute_names
+        spelt = [names[known] for known in self._names_by_fold.get(name.casefold(), ())]
+        codes = [
+            code
+            for code in np.flatnonzero(np.isin(owners, spelt)).tolist()
+            if self.attributes[code][1].casefold() == value.casefold()
+        ]
+        return [code for code in codes if self.attributes[code] == (name, value)] or codes
 
     def spell_attribute(self, name: str) -> str:
         """Return the name as the catalogue spells it, whatever its case; '' if no product has it."""
-        names = self.attribute_names[0]
-        return name if name in names else next((known for known in names if _fold(known) == _fold(name)), "")
+        spelt = self._names_by_fold.get(name.casefold(), [""])
+        return name if name in spelt else spelt[0]
 
     @cached_property
-    def _brand_index(self) -> dict[Any, list[int]]:
-        return _index(self.brands)
+    def _brands_by_fold(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for code, brand in enumerate(self.brands):
+            found.setdefault(brand.casefold(), []).append(code)
+        return found
 
     @cached_property
-    def _attribute_index(self) -> dict[Any, list[int]]:
-        return _index(self.attributes)
+    def _names_by_fold(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in self.attribute_names[0]:
+            found.setdefault(name.casefold(), []).append(name)
+        return found
 
     @cached_property
-    def attribute_names(self) -> tuple[list[str], Codes]:
-        """The distinct attribute names, and for each pair the code of its name."""
-        table = _Table()
-        codes = np.array([table.code(name) for name, _ in self.attributes], np.int32)
-        return table.values, codes
+    def attribute_names(self) -> tuple[dict[str, int], Codes]:
+        """The distinct attribute names with their codes, and for each pair the code of its name."""
+        names: dict[str, int] = {}
+        owners = np.array([names.setdefault(name, len(names)) for name, _ in self.attributes], np.int32)
+        return names, owners
 
     def save(self, folder: Path) -> None:
         np.savez(folder / ARRAYS_FILE, **{name: getattr(self, name) for name in _ARRAYS})
@@ -101,7 +116,7 @@ class Columns:
                 **{name: arrays[name] for name in _ARRAYS},
                 brands=strings["brands"],
                 categories=[(path, tuple(names)) for path, names in strings["categories"]],
-                attributes=[(name, value) for name, value in strings["attributes"]],
+                attributes=[(intern(name), value) for name, value in strings["attributes"]],
             )
 
     def update(self, documents: Sequence[Document], removed: Sequence[int]) -> Columns:
@@ -124,22 +139,6 @@ class Columns:
         arrays = self.arrays_of(rows)
         starts = _starts(arrays.pop("attribute_lengths"))
         return replace(self, attribute_starts=starts, **arrays)  # type: ignore[arg-type]
-
-
-def _index(values: Sequence[Any]) -> dict[Any, list[int]]:
-    index: dict[Any, list[int]] = {}
-    for code, value in enumerate(values):
-        index.setdefault(_fold(value), []).append(code)
-    return index
-
-
-def _closest(index: dict[Any, list[int]], value: Any, values: Sequence[Any]) -> list[int]:
-    codes = index.get(_fold(value), [])
-    return [code for code in codes if values[code] == value] or codes
-
-
-def _fold(value: Any) -> Any:
-    return value.casefold() if isinstance(value, str) else tuple(part.casefold() for part in value)
 
 
 def build_columns(documents: Sequence[Document]) -> Columns:

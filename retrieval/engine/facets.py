@@ -13,6 +13,7 @@ from retrieval.engine.types import Facet, FacetValue, Filters, Sort
 
 Mask = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.intp]
 MAX_VALUES = 12  # of one facet; what is selected is always shown
 MAX_ATTRIBUTES = 8
 RATING_STEPS = (4.0, 3.0, 2.0)
@@ -127,12 +128,15 @@ class FacetCounter:
         return not parent or selected == parent or selected.startswith(parent + "/")
 
     def _brands(self) -> Facet:
-        counts = np.bincount(self.columns.brand_codes[self._rows_for("brand")], minlength=len(self.columns.brands))
-        selected = [code for brand in self.filters.brands for code in self.columns.brand_codes_of(brand)]
-        codes = [code for code in _most_frequent(counts, selected) if self.columns.brands[code]]
+        tally = Tally.of(self.columns.brand_codes[self._rows_for("brand")])
         names = self.columns.brands
-        values = tuple(FacetValue(names[code], names[code], int(counts[code]), code in selected) for code in codes)
-        return Facet("brand", "Brand", values)
+        selected = [code for brand in self.filters.brands for code in self.columns.brand_codes_of(brand)]
+        values = [
+            FacetValue(names[code], names[code], count, code in selected)
+            for code, count in tally.most_frequent(selected)
+            if names[code]
+        ]
+        return Facet("brand", "Brand", tuple(values))
 
     def _prices(self) -> Facet:
         prices = self.columns.prices[self._rows_for("price")]
@@ -169,55 +173,68 @@ class FacetCounter:
     def _attributes(self) -> list[Facet]:
         if not self.columns.attributes:
             return []
-        counts = self._count_pairs(self._rows_for(""))
         filtered = dict(self.filters.attributes)
         spelt = {self.columns.spell_attribute(name) for name in filtered}
         facets = [
             self._attribute(name, self._count_pairs(self._rows_for(f"attr.{name}")), values)
             for name, values in filtered.items()
         ]
-        names = [name for name in self._useful_attributes(counts) if name not in spelt]
+        tally = self._count_pairs(self._rows_for(""))
+        names = [name for name in self._useful_attributes(tally) if name not in spelt]
         free = max(MAX_ATTRIBUTES - len(facets), 0)
-        return facets + [self._attribute(name, counts, ()) for name in names[:free]]
+        return facets + [self._attribute(name, tally, ()) for name in names[:free]]
 
-    def _count_pairs(self, rows: Rows) -> Counts:
-        """Return how many of `rows` have each attribute pair, shape (len(columns.attributes),)."""
-        return np.bincount(self.columns.pairs_of(rows)[0], minlength=len(self.columns.attributes))
+    def _count_pairs(self, rows: Rows) -> Tally:
+        return Tally.of(self.columns.pairs_of(rows)[0])
 
-    def _attribute(self, name: str, counts: Counts, chosen: tuple[str, ...]) -> Facet:
+    def _attribute(self, name: str, tally: Tally, chosen: tuple[str, ...]) -> Facet:
         names, owners = self.columns.attribute_names
         selected = [code for value in chosen for code in self.columns.attribute_codes_of(name, value)]
-        spelt = self.columns.spell_attribute(name)
-        of_name = np.where(owners == names.index(spelt), counts, 0) if spelt else np.zeros_like(counts)
+        of_name = owners[tally.codes] == names.get(self.columns.spell_attribute(name), -1)
         values = [
-            FacetValue(value, value, int(counts[code]), code in selected)
-            for code in _most_frequent(of_name, selected)
-            for value in (self.columns.attributes[code][1],)
+            FacetValue(self.columns.attributes[code][1], self.columns.attributes[code][1], count, code in selected)
+            for code, count in tally.only(of_name).most_frequent(selected)
         ]
         return Facet(f"attr.{name}", name[:1].upper() + name[1:], tuple(values))
 
-    def _useful_attributes(self, counts: Counts) -> list[str]:
+    def _useful_attributes(self, tally: Tally) -> list[str]:
         """Return the names by which the results split best: known of many, few values, none of them nearly all."""
         size = len(self._rows_for(""))
         names, owners = self.columns.attribute_names
-        codes = np.flatnonzero(counts)
-        owners, counts = owners[codes], counts[codes]
+        owners, counts = owners[tally.codes], tally.counts
         known = np.bincount(owners, weights=counts, minlength=len(names))
         largest = np.zeros(len(names))
         np.maximum.at(largest, owners, counts)
         repeated = np.bincount(owners, weights=np.where(counts > 1, counts, 0), minlength=len(names))
         # Products told apart by a value that others share, where at least a fifth of the results have the name.
         usefulness = np.where(known >= 0.2 * size, np.minimum(repeated, known - largest), 0)
-        best = np.argsort(-usefulness, kind="stable")[:MAX_ATTRIBUTES]
-        return [names[code] for code in best if usefulness[code] >= max(1, 0.05 * size)]
+        best = np.argsort(-usefulness, kind="stable")[:MAX_ATTRIBUTES].tolist()
+        spelt = list(names)
+        return [spelt[code] for code in best if usefulness[code] >= max(1, 0.05 * size)]
 
 
-def _most_frequent(counts: Counts, selected: list[int]) -> list[int]:
-    """Return the codes of the highest counts above 0, after the selected ones."""
-    selected = list(dict.fromkeys(selected))
-    found = np.flatnonzero(counts)
-    best = found[np.argsort(-counts[found], kind="stable")][: MAX_VALUES + len(selected)].tolist()
-    return (selected + [code for code in best if code not in selected])[: max(MAX_VALUES, len(selected))]
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Codes found, ascending and each once, and how often."""
+
+    codes: Codes
+    counts: Counts
+
+    @classmethod
+    def of(cls, codes: npt.NDArray[np.int32]) -> Tally:
+        counts = np.bincount(codes)
+        found = np.flatnonzero(counts)
+        return cls(found, counts[found])
+
+    def only(self, mask: Mask) -> Tally:
+        return Tally(self.codes[mask], self.counts[mask])
+
+    def most_frequent(self, selected: list[int]) -> list[tuple[int, int]]:
+        """Return the codes found most, with their counts, after the selected ones, which are always there."""
+        chosen = dict.fromkeys(selected, 0)
+        best = np.argsort(-self.counts, kind="stable")
+        found = dict(zip(self.codes[best].tolist(), self.counts[best].tolist(), strict=True))
+        return list((chosen | found).items())[: max(MAX_VALUES, len(chosen))]
 
 
 def _sort_tree(values: list[FacetValue]) -> list[FacetValue]:

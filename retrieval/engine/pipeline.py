@@ -113,7 +113,7 @@ def _or_none(value: float) -> float | None:
 class RecentSets:
     """The result sets of the last texts, so that pages, filters and sorts of one search find the same set."""
 
-    def __init__(self, size: int = 256) -> None:
+    def __init__(self, size: int = 100) -> None:
         self._size, self._lock = size, Lock()
         self._sets: OrderedDict[tuple[str, bool], ResultSet] = OrderedDict()
 

@@ -166,4 +166,4 @@ def test_attributes_are_found_whatever_their_case():
     assert [columns.attributes[code] for code in columns.attribute_codes_of("Colour", "red")] == [("colour", "Red")]
     assert columns.attribute_codes_of("colour", "Green") == columns.attribute_codes_of("size", "Red") == []
     assert [columns.spell_attribute(name) for name in ("SIZE", "size", "weight")] == ["size", "size", ""]
-    assert columns.attribute_names[0] == ["colour", "size"]
+    assert list(columns.attribute_names[0]) == ["colour", "size"]
