@@ -85,10 +85,12 @@ def measure_encoding(shop: Shop) -> Iterator[Claim]:
     command = [sys.executable, "-m", "bench.encoding"]
     output = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
     facts = json.loads(output.splitlines()[-1])
-    alone, whole = facts["texts"] / facts["alone_s"], facts["embedded"] / facts["rebuild_s"]
-    yield Claim("encoder alone", alone, "products/s")
-    yield Claim(f"products embedded and indexed, {facts['texts']:,} anew", whole, "products/s")
-    yield Claim("share of the encoder's own speed", whole / alone, "", ">= 0.85")
+    texts, alone_s = facts["texts"], facts["alone_s"]
+    yield Claim(f"encoder alone, {texts:,} texts", texts / alone_s, "products/s")
+    yield Claim("catalogue read, embedded and stored", texts / facts["stored_s"], "products/s")
+    yield Claim("… as a share of the encoder's own speed", alone_s / facts["stored_s"], "", ">= 0.85")
+    yield Claim("catalogue embedded and indexed, a whole rebuild", texts / facts["rebuild_s"], "products/s")
+    yield Claim("… as a share of the encoder's own speed, whole rebuild", alone_s / facts["rebuild_s"], "")
 
 
 def measure_visibility(shop: Shop) -> Iterator[Claim]:

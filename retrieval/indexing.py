@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from django.conf import settings
 from django.utils import timezone
 
-from catalog.models import Product
+from catalog.models import Product, ProductQuerySet
 from retrieval.documents import CategoryNames, iterate_documents, to_document
+from retrieval.embedding import Progress, embed_batches
 from retrieval.engine.bm25 import Bm25
 from retrieval.engine.columns import Columns, ColumnsBuilder
 from retrieval.engine.encoders import TwoTowerEncoder
 from retrieval.engine.index import Manifest
-from retrieval.engine.lexicon import Lexicon, build_lexicon
+from retrieval.engine.lexicon import Lexicon, LexiconBuilder, build_lexicon
 from retrieval.engine.moments import MomentsBuilder
-from retrieval.engine.text import embedding_text
+from retrieval.engine.text import field_tokens
 from retrieval.engine.types import Document, IndexUnavailable, Point, Vectors
-from retrieval.models import Embedding, IndexBuild, PendingChange
+from retrieval.models import IndexBuild, PendingChange
 from retrieval.setup import (
     MODELS_DIR,
     create_index,
@@ -36,9 +35,9 @@ from retrieval.setup import (
 )
 
 logger = logging.getLogger(__name__)
-Progress = Callable[[IndexBuild], None]
 # Above this share of the catalogue, building anew is quicker than a copy with changes.
 REBUILD_SHARE = 0.2
+LENGTHS_SAMPLE = 2000  # products, which give mean lengths to some 2 %
 
 
 def rebuild(on_progress: Progress = lambda build: None) -> IndexBuild:
@@ -122,24 +121,31 @@ def _run(build_generation: Callable[[IndexBuild, Progress], Path], on_progress: 
 def _build_anew(build: IndexBuild, on_progress: Progress) -> Path:
     encoder, products = get_encoder(), Product.objects.active()
     build.products_total = products.count()
-    lexicon = build_lexicon((document for batch in iterate_documents(products) for document in batch), get_analyzer())
+    average_lengths = measure_lengths(products)
     folder, manifest = get_store().begin(_new_manifest(encoder))
     index, manifest = create_index(folder, manifest)
-    columns, moments = ColumnsBuilder(), MomentsBuilder(encoder.dim)
-    bm25 = Bm25(get_analyzer(), lexicon.average_lengths)
-    for documents in iterate_documents(products):
-        vectors = embed_documents(documents, encoder, build, on_progress)
-        index.upsert(_to_points(documents, vectors, bm25))
+    columns, moments, lexicon = ColumnsBuilder(), MomentsBuilder(encoder.dim), LexiconBuilder()
+    bm25 = Bm25(get_analyzer(), average_lengths)
+    for documents, vectors in embed_batches(iterate_documents(products), encoder, build, on_progress):
+        index.upsert(_to_points(documents, vectors, bm25, lexicon))
         columns.add(documents)
         moments.add(vectors)
     index.optimize()
     count = index.count()
     index.close()
-    lexicon.save(folder)
+    lexicon.build(average_lengths).save(folder)
     columns.build().save(folder)
     moments.build().save(folder)
     replace(manifest, count=count, is_complete=True).write(folder)
     return folder
+
+
+def measure_lengths(products: ProductQuerySet) -> dict[str, float]:
+    """Return the mean number of tokens of each BM25 field, from products spread evenly over the catalogue."""
+    product_ids = list(products.order_by("pk").values_list("pk", flat=True))
+    sample = products.filter(pk__in=product_ids[:: -(-len(product_ids) // LENGTHS_SAMPLE) or 1])
+    documents = (document for batch in iterate_documents(sample) for document in batch)
+    return build_lexicon(documents, get_analyzer()).average_lengths
 
 
 def _new_manifest(encoder: TwoTowerEncoder) -> Manifest:
@@ -155,58 +161,24 @@ def _build_from(live: tuple[Path, Manifest], changed: set[int], build: IndexBuil
     removed = sorted(changed - {document.product_id for document in documents})
     build.products_total = len(changed)
     folder, manifest = get_store().begin(live[1], copy_of=live[0])
-    lexicon = Lexicon.load(folder)
+    lexicon, added = Lexicon.load(folder), LexiconBuilder()
     index = open_index(folder, manifest)  # on a server the live collection itself
-    vectors = embed_documents(documents, encoder, build, lambda build: None)
-    index.upsert(_to_points(documents, vectors, Bm25(get_analyzer(), lexicon.average_lengths)))
+    bm25 = Bm25(get_analyzer(), lexicon.average_lengths)
+    for batch, vectors in embed_batches([documents], encoder, build, lambda build: None):
+        index.upsert(_to_points(batch, vectors, bm25, added))
     index.delete(removed)
     index.optimize()
     count = index.count()
     index.close()
-    lexicon.merge(build_lexicon(documents, get_analyzer())).save(folder)
+    lexicon.merge(added.build()).save(folder)
     Columns.load(folder).update(documents, removed).save(folder)
     replace(manifest, count=count, is_complete=True).write(folder)
     return folder
 
 
-def _to_points(documents: Sequence[Document], vectors: Vectors, bm25: Bm25) -> Iterable[Point]:
+def _to_points(documents: Sequence[Document], vectors: Vectors, bm25: Bm25, lexicon: LexiconBuilder) -> Iterator[Point]:
+    """Yield the points of these documents, and count their words."""
     for document, vector in zip(documents, vectors, strict=True):
-        yield Point(document.product_id, vector, bm25.product_vector(document), document.content_hash)
-
-
-def embed_documents(
-    documents: Sequence[Document], encoder: TwoTowerEncoder, build: IndexBuild, on_progress: Progress
-) -> Vectors:
-    """Return the vectors of these products, shape (len(documents), dim). Texts seen before are not embedded again."""
-    texts = [embedding_text(document, encoder.count_tokens, encoder.max_tokens) for document in documents]
-    hashes = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for text in texts]
-    known = _load_vectors(encoder.model_version, hashes)
-    missing = {digest: text for digest, text in zip(hashes, texts, strict=True) if digest not in known}
-    already_done = build.products_done + len(documents) - len(missing)
-
-    def report(done: int) -> None:
-        build.products_done = already_done + done
-        if done % 320 == 0:
-            build.save(update_fields=["products_done", "products_total", "is_full"])
-        on_progress(build)
-
-    new = encoder.encode_products(list(missing.values()), report)
-    _save_vectors(encoder.model_version, list(missing), new)
-    known |= dict(zip(missing, new, strict=True))
-    build.products_done = already_done + len(missing)
-    build.embedded += len(missing)
-    report(0) if not missing else None
-    return np.array([known[digest] for digest in hashes], np.float32).reshape(len(documents), encoder.dim)
-
-
-def _load_vectors(model_version: str, hashes: Sequence[str]) -> dict[str, Vectors]:
-    rows = Embedding.objects.filter(model_version=model_version, text_hash__in=hashes)
-    return {digest: np.frombuffer(vector, np.float32) for digest, vector in rows.values_list("text_hash", "vector")}
-
-
-def _save_vectors(model_version: str, hashes: Sequence[str], vectors: Vectors) -> None:
-    rows = [
-        Embedding(model_version=model_version, text_hash=digest, vector=vector.tobytes())
-        for digest, vector in zip(hashes, vectors, strict=True)
-    ]
-    Embedding.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
+        tokens = field_tokens(document, bm25.analyzer)
+        lexicon.add(document, tokens)
+        yield Point(document.product_id, vector, bm25.weigh(tokens), document.content_hash)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
-from retrieval.engine.text import Analyzer, document_fields
+from retrieval.engine.text import Analyzer, field_tokens
 from retrieval.engine.types import Document, SparseVector
 
 # A word in the title says more about what a product is than one in its description.
@@ -42,12 +42,16 @@ class Bm25:
 
     def product_vector(self, document: Document) -> SparseVector:
         """Return tf·(k1+1)/(k1+tf) for every term, tf summed over fields by weight and relative length."""
+        return self.weigh(field_tokens(document, self.analyzer))
+
+    def weigh(self, fields: Mapping[str, Sequence[str]]) -> SparseVector:
+        """Return the vector of a product with these tokens in its fields."""
         frequencies: dict[str, float] = defaultdict(float)
-        for name, text in document_fields(document).items():
-            tokens = self.analyzer.tokens(text)
+        for name, tokens in fields.items():
             norm = 1 - self.b + self.b * len(tokens) / max(self.average_lengths.get(name, 0.0), 1.0)
+            weight = self.field_weights[name] / norm
             for token, count in Counter(tokens).items():
-                frequencies[token] += self.field_weights[name] * count / norm
+                frequencies[token] += weight * count
         return to_sparse({token: tf * (self.k1 + 1) / (self.k1 + tf) for token, tf in frequencies.items()})
 
     def query_vector(self, text: str) -> SparseVector:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import log
@@ -19,6 +19,7 @@ from retrieval.engine.text import (
     Analyzer,
     document_fields,
     expand_word,
+    field_tokens,
     has_digit,
     normalize,
     split_words,
@@ -104,21 +105,35 @@ class Lexicon:
         return cls(**json.loads((folder / FILE_NAME).read_text(encoding="utf-8")))
 
 
+class LexiconBuilder:
+    """Counts documents and their words one by one."""
+
+    def __init__(self) -> None:
+        self._stems: Counter[str] = Counter()
+        self._words: Counter[str] = Counter()
+        self._lengths: Counter[str] = Counter()
+        self._count = 0
+
+    def add(self, document: Document, tokens: Mapping[str, Sequence[str]]) -> None:
+        """Count a document with the tokens of its fields."""
+        self._count += 1
+        self._stems.update({token for found in tokens.values() for token in found})
+        texts = document_fields(document)
+        self._words.update(spoken_words(" ".join(texts[name] for name in SPOKEN_FIELDS)))
+        self._lengths.update({name: len(found) for name, found in tokens.items()})
+
+    def build(self, average_lengths: dict[str, float] | None = None) -> Lexicon:
+        """Return the lexicon, with these lengths where vectors were made with them, else the lengths counted."""
+        lengths = {name: total / self._count for name, total in self._lengths.items()}
+        return Lexicon(self._count, dict(self._stems), dict(self._words), average_lengths or lengths)
+
+
 def build_lexicon(documents: Iterable[Document], analyzer: Analyzer) -> Lexicon:
     """Return the lexicon of these documents."""
-    stems: Counter[str] = Counter()
-    words: Counter[str] = Counter()
-    lengths: Counter[str] = Counter()
-    count = 0
+    builder = LexiconBuilder()
     for document in documents:
-        count += 1
-        fields = document_fields(document)
-        tokens = {name: analyzer.tokens(text) for name, text in fields.items()}
-        stems.update({token for found in tokens.values() for token in found})
-        words.update({word for name in SPOKEN_FIELDS for word in spoken_words(fields[name])})
-        lengths.update({name: len(found) for name, found in tokens.items()})
-    averages = {name: total / count for name, total in lengths.items()}
-    return Lexicon(count, dict(stems), dict(words), averages)
+        builder.add(document, field_tokens(document, analyzer))
+    return builder.build()
 
 
 def spoken_words(text: str) -> set[str]:

@@ -70,16 +70,15 @@ class Analyzer:
         self._language = language
         self._local = threading.local()
         self.stem = lru_cache(maxsize=262_144)(self._stem)
+        self._tokens_of = lru_cache(maxsize=262_144)(self._analyze_word)
 
     def tokens(self, text: str) -> list[str]:
         """Return the stems of `text` in order, stopwords left out."""
-        stem = self.stem
-        return [
-            stem(token)
-            for word in split_words(normalize(text))
-            for token in expand_word(word)
-            if token not in STOPWORDS
-        ]
+        tokens_of = self._tokens_of
+        return [token for word in split_words(normalize(text)) for token in tokens_of(word)]
+
+    def _analyze_word(self, word: str) -> tuple[str, ...]:
+        return tuple(self.stem(token) for token in expand_word(word) if token not in STOPWORDS)
 
     def _stem(self, token: str) -> str:
         if has_digit(token):
@@ -88,6 +87,11 @@ class Analyzer:
         if stemmer is None:  # a stemmer keeps state and must not be shared between threads
             stemmer = self._local.stemmer = Stemmer.Stemmer(self._language)
         return str(stemmer.stemWord(token))
+
+
+def field_tokens(document: Document, analyzer: Analyzer) -> dict[str, list[str]]:
+    """Return the tokens of each BM25 field of a product."""
+    return {name: analyzer.tokens(text) for name, text in document_fields(document).items()}
 
 
 def document_fields(document: Document) -> dict[str, str]:
