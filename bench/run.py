@@ -18,10 +18,12 @@ START, END = "<!-- bench: start -->", "<!-- bench: end -->"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scripts", nargs="*", help=f"which to run, of {', '.join(SCRIPTS)} (default: all)")
-    wanted = parser.parse_args().scripts or SCRIPTS
+    parser.add_argument("--table", action="store_true", help="only write the table of what was measured last")
+    arguments = parser.parse_args()
+    wanted = arguments.scripts or SCRIPTS
     if unknown := set(wanted) - set(SCRIPTS):
         parser.error(f"unknown bench {min(unknown)!r}, expected one of: {', '.join(SCRIPTS)}")
-    for name in wanted:
+    for name in [] if arguments.table else wanted:
         print(f"bench/{name}.py …", flush=True)
         command = [sys.executable, "-m", f"bench.{name}", "--json"]
         output = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -35,16 +37,45 @@ def main() -> None:
 
 
 def to_markdown(found: dict[str, Any]) -> str:
-    """Return the claims as a table, the machine named before it."""
+    """Return the claims as tables, the machine named before them."""
     machines = dict.fromkeys(report["machine"] for report in found.values())
-    lines = [f"Measured on {'; '.join(machines)}.", "", "| what | measured | held to |", "|---|---:|---:|"]
+    lines = [f"Measured on {'; '.join(machines)}."]
     for name, report in found.items():
-        lines.append(f"| **`bench/{name}.py`** | | |")
-        for claim in report["claims"]:
-            bar = claim["bar"].replace("<=", "≤").replace(">=", "≥")
-            mark = " ✗" if claim["holds"] is False else ""
-            lines.append(f"| {claim['name']} | {format_value(claim['value'])} {claim['unit']}{mark} | {bar} |")
+        rankings = [claim for claim in report["claims"] if ": " in claim["name"] and ", " in claim["name"]]
+        others = [claim for claim in report["claims"] if claim not in rankings]
+        if others and not rankings:
+            lines += ["", f"| `bench/{name}.py` | measured | held to |", "|---|---:|---:|", *map(to_row, others)]
+        for is_pair in (False, True):
+            part = [claim for claim in rankings if ("−" in claim["name"]) == is_pair]
+            lines += to_grid(f"`bench/{name}.py`" + (", paired differences" if is_pair else ""), part) if part else []
     return "\n".join(lines) + "\n"
+
+
+def to_row(claim: dict[str, Any]) -> str:
+    value = f"{format_value(claim['value'])} {claim['unit']}".strip()
+    return f"| {claim['name']} | {value}{mark(claim)} | {show_bar(claim)} |"
+
+
+def to_grid(title: str, claims: list[dict[str, Any]]) -> list[str]:
+    """Return a table of claims named 'shop: config, metric', a row for each config and a column for each metric."""
+    rows: dict[str, dict[str, str]] = {}
+    for claim in claims:
+        row, _, column = claim["name"].partition(", ")
+        bar = f" ({show_bar(claim)})" if claim["bar"] else ""
+        rows.setdefault(row, {})[column] = f"{claim['value']:.3f}{mark(claim)}{bar}"
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    head = ["", f"| {title} | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
+    return head + [
+        f"| {row} | {' | '.join(cells.get(column, '') for column in columns)} |" for row, cells in rows.items()
+    ]
+
+
+def mark(claim: dict[str, Any]) -> str:
+    return " ✗" if claim["holds"] is False else ""
+
+
+def show_bar(claim: dict[str, Any]) -> str:
+    return str(claim["bar"]).replace("<=", "≤").replace(">=", "≥")
 
 
 def format_value(value: float) -> str:

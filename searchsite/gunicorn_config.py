@@ -11,6 +11,8 @@ worker_class = "gthread"
 timeout = 60
 graceful_timeout = 10
 keepalive = 15
+# It would be one file for all shops of a user, and a thread in the process that forks.
+control_socket_disable = True
 # Memory that long-lived processes gather goes back now and then.
 max_requests = 200_000
 max_requests_jitter = 20_000

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -64,7 +64,10 @@ class Network:
             reason = str(error).strip().rpartition("\n")[2]  # the lines above it are places in OpenVINO's source
             raise EncoderError(f"model folder {folder} cannot be loaded ({reason}); delete it and {CURE}") from error
         self._inputs = [port.get_any_name() for port in self._compiled.inputs]
-        self._idle: deque[Any] = deque()  # infer requests; each serves one thread at a time
+        # Infer requests, all made before the first is used; each serves one thread at a time.
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(streams):
+            self._idle.put(self._compiled.create_infer_request())
         self._workers = ThreadPoolExecutor(streams, thread_name_prefix="encoder")
 
     def tokenize(self, texts: Sequence[Text], prompt: str = "") -> list[Tokens]:
@@ -113,17 +116,14 @@ class Network:
 
     def _run_batch(self, tokens: Sequence[Tokens], batch: Sequence[int]) -> Vectors:
         feed = pad_batch([tokens[position] for position in batch], self.card.pad_id)
+        request = self._idle.get()
         try:
-            request = self._idle.pop()
-        except IndexError:
-            request = self._compiled.create_infer_request()
-        try:
-            result = request.infer([feed[name] for name in self._inputs], share_inputs=True, share_outputs=True)
+            result = request.infer([feed[name] for name in self._inputs], share_outputs=True)
             return np.array(result[0], np.float32)
         except RuntimeError as error:
             raise EncoderError(f"model {self.card.version} failed on {len(batch)} texts: {error}") from error
         finally:
-            self._idle.append(request)
+            self._idle.put(request)
 
     def _clean(self, text: Any, prompt: str) -> Text:
         if isinstance(text, tuple):
