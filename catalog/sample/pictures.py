@@ -7,7 +7,7 @@ import zlib
 from functools import lru_cache
 from html import escape
 
-from catalog.sample.shapes import SHAPES, Shape
+from catalog.sample.shapes import Shape
 from catalog.sample.taxonomy import COLOURS, load_taxonomy
 
 # Pairs of colours that fade into each other behind the thing; the deep ones are for things too pale for the light ones.
@@ -22,8 +22,9 @@ LARGEST = 1.3
 @lru_cache(maxsize=1024)
 def draw_svg(type_slug: str, colour_slug: str) -> str:
     """Return the picture of a type of product in a colour; raises LookupError for an unknown one."""
-    kind, colour = load_taxonomy().types[type_slug], COLOURS[colour_slug]
-    shape = SHAPES[kind.picture]
+    taxonomy, colour = load_taxonomy(), COLOURS[colour_slug]
+    kind = taxonomy.types[type_slug]
+    shape = taxonomy.shapes[kind.picture]
     # Types that share a shape differ in what is behind it and where the light falls.
     seed = zlib.crc32(type_slug.encode())
     is_pale = _lightness(colour) > PALE

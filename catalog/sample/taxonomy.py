@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from catalog.sample.shapes import SHAPES
+from catalog.sample.shapes import SHAPES, Shape
 
 DATA = Path(__file__).with_name("data")
 # Colours a picture can have; any other value of the attribute 'colour' is an error.
@@ -75,10 +75,14 @@ NEEDED = {"slug", "names", "category", "picture", "price", "lines"}
 
 @dataclass(frozen=True, slots=True)
 class Taxonomy:
-    """All types by slug, in the order of the files; `absent`: things shoppers ask for that no shop has."""
+    """All types by slug, in the order of the files; `absent`: things shoppers ask for that no shop has.
+
+    `shapes`: the drawings that types name as their picture.
+    """
 
     types: Mapping[str, ProductType]
     absent: tuple[str, ...] = ()
+    shapes: Mapping[str, Shape] = field(default_factory=lambda: SHAPES)
 
     @property
     def departments(self) -> tuple[str, ...]:
@@ -94,12 +98,14 @@ def load_taxonomy(folder: Path = DATA) -> Taxonomy:
     common = _read_file(folder / "common.toml") if (folder / "common.toml").exists() else {}
     types: list[ProductType] = []
     absent: list[str] = []
+    shapes = dict(SHAPES)
     for path in sorted(folder.glob("*.toml")):
         if path.name != "common.toml":
             content = _read_file(path)
+            shapes |= _read_shapes(path.name, content, shapes)
             types += _read_department(path.name, content, common)
             absent += content.get("absent", [])
-    return build_taxonomy(types, absent)
+    return build_taxonomy(types, absent, shapes)
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -107,6 +113,19 @@ def _read_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise TaxonomyError(f"{path.name} is not TOML in UTF-8: {error}") from error
+
+
+def _read_shapes(file: str, content: dict[str, Any], known: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Return the drawings that a department brings along: `[shapes.NAME]` with `box` and `drawing`."""
+    shapes = {}
+    for name, entry in content.get("shapes", {}).items():
+        if name in known:
+            raise TaxonomyError(f"{file}: there is a shape {name!r} already")
+        if set(entry) != {"box", "drawing"} or len(entry["box"]) != 4:
+            raise TaxonomyError(f"{file}: shape {name!r} needs box = [x, y, width, height] and drawing")
+        x, y, width, height = entry["box"]
+        shapes[name] = Shape(x, y, width, height, entry["drawing"])
+    return shapes
 
 
 def _read_department(file: str, content: dict[str, Any], common: dict[str, Any]) -> list[ProductType]:
@@ -134,7 +153,9 @@ def _read_type(file: str, entry: dict[str, Any], given: dict[str, Any]) -> Produ
     return ProductType(**given, **facts)
 
 
-def build_taxonomy(types: Iterable[ProductType], absent: Iterable[str] = ()) -> Taxonomy:
+def build_taxonomy(
+    types: Iterable[ProductType], absent: Iterable[str] = (), shapes: Mapping[str, Shape] = SHAPES
+) -> Taxonomy:
     """Return the taxonomy of these types; raises TaxonomyError naming the first thing that is not sound."""
     types = list(types)
     if not types:
@@ -145,13 +166,13 @@ def build_taxonomy(types: Iterable[ProductType], absent: Iterable[str] = ()) -> 
     by_slug = {kind.slug: kind for kind in types}
     named = {name: kind.slug for kind in types for name in kind.names}
     for kind in types:
-        _check_type(kind, by_slug)
+        _check_type(kind, by_slug, shapes)
         if clash := [word for word in (*kind.synonyms, *kind.typos) if word in named]:
             raise TaxonomyError(f"type {kind.slug!r}: {clash[0]!r} is what type {named[clash[0]]!r} is called")
-    return Taxonomy(by_slug, tuple(absent))
+    return Taxonomy(by_slug, tuple(absent), shapes)
 
 
-def _check_type(kind: ProductType, types: Mapping[str, ProductType]) -> None:
+def _check_type(kind: ProductType, types: Mapping[str, ProductType], shapes: Mapping[str, Shape]) -> None:
     colours = (*kind.attributes.get("colour", ()), *kind.tones)
     problems = [
         *(f"unknown type {slug!r}" for slug in (*kind.substitutes, *kind.accessories) if slug not in types),
@@ -169,8 +190,8 @@ def _check_type(kind: ProductType, types: Mapping[str, ProductType]) -> None:
             if _has_unknown_name(line, ("name", "brand"))
         ),
     ]
-    if kind.picture not in SHAPES:
-        problems.append(f"unknown picture {kind.picture!r}, expected one of: {', '.join(SHAPES)}")
+    if kind.picture not in shapes:
+        problems.append(f"unknown picture {kind.picture!r}, expected one of: {', '.join(shapes)}")
     if not kind.names or not kind.brands or not kind.tones or not kind.category:
         problems.append("names, brands, tones and a category are needed")
     if len(kind.lines) < 3:

@@ -7,12 +7,11 @@ from xml.etree import ElementTree
 import pytest
 
 from catalog.sample.pictures import draw_svg, shade
-from catalog.sample.shapes import SHAPES
 from catalog.sample.shop import generate_products
 from catalog.sample.taxonomy import COLOURS, load_taxonomy
 
 SVG = "{http://www.w3.org/2000/svg}"
-TYPES = load_taxonomy().types
+TYPES, SHAPES = load_taxonomy().types, load_taxonomy().shapes
 
 
 @pytest.mark.parametrize("slug", TYPES)
