@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from threading import Lock
 from time import perf_counter
 from typing import Protocol
 
@@ -20,8 +18,9 @@ from retrieval.engine.facets import FacetCounter, combine, filter_masks, sort_ro
 from retrieval.engine.fusion import Candidates, Evidence, Floats
 from retrieval.engine.generation import Generation
 from retrieval.engine.query import ParsedQuery, contains_phrases, correct_query, parse_query
+from retrieval.engine.result_set import ExplanationTable, RecentSets, ResultSet, join_tables
 from retrieval.engine.text import has_digit
-from retrieval.engine.types import Explanation, Hit, Ids, Query, Ranking, Results, Scores, Vectors
+from retrieval.engine.types import Hit, Ids, Query, Ranking, Results, Scores, Vectors
 
 
 class QueryEncoder(Protocol):
@@ -63,71 +62,8 @@ class Stopwatch:
             self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + (perf_counter() - start) * 1000
 
 
-@dataclass(frozen=True)
-class ResultSet:
-    """All products that answer a text, best first; filters, counts, sorts and pages speak of this set."""
-
-    product_ids: Ids
-    scores: Scores
-    explanations: ExplanationTable
-    parsed: ParsedQuery
-    corrected_from: str = ""
-    suggestion: str = ""
-
-
-@dataclass(frozen=True)
-class ExplanationTable:
-    """Ranks and scores of every stage as arrays over the result set, made into objects for the page shown."""
-
-    lexical: fusion.Side
-    dense: fusion.Side
-    fused: Floats
-    rerank: Floats  # nan where the cross-encoder did not look
-
-    def select(self, positions: npt.NDArray[np.intp]) -> ExplanationTable:
-        def pick(side: fusion.Side) -> fusion.Side:
-            return fusion.Side(side.ranks[positions], side.scores[positions])
-
-        return ExplanationTable(pick(self.lexical), pick(self.dense), self.fused[positions], self.rerank[positions])
-
-    def row(self, position: int, fused_rank: int) -> Explanation:
-        return Explanation(
-            lexical_rank=int(self.lexical.ranks[position]) or None,
-            lexical_score=_or_none(self.lexical.scores[position]),
-            dense_rank=int(self.dense.ranks[position]) or None,
-            dense_score=_or_none(self.dense.scores[position]),
-            fused_rank=fused_rank,
-            fused_score=_or_none(self.fused[position]),
-            rerank_score=_or_none(self.rerank[position]),
-        )
-
-
 def _unknown(word: str) -> bool:
     return False
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 6)
-
-
-class RecentSets:
-    """The result sets of the last texts, so that pages, filters and sorts of one search find the same set."""
-
-    def __init__(self, size: int = 100) -> None:
-        self._size, self._lock = size, Lock()
-        self._sets: OrderedDict[tuple[str, bool], ResultSet] = OrderedDict()
-
-    def get(self, key: tuple[str, bool]) -> ResultSet | None:
-        with self._lock:
-            if key in self._sets:
-                self._sets.move_to_end(key)
-            return self._sets.get(key)
-
-    def put(self, key: tuple[str, bool], result_set: ResultSet) -> None:
-        with self._lock:
-            self._sets[key] = result_set
-            if len(self._sets) > self._size:
-                self._sets.popitem(last=False)
 
 
 @dataclass(frozen=True)
@@ -305,7 +241,7 @@ class Pipeline:
             found,
             product_ids=np.concatenate([known, found.product_ids[positions]]),
             scores=np.concatenate([np.full(len(known), 1e6, np.float32), found.scores[positions]]),
-            explanations=_join(first, found.explanations.select(positions)),
+            explanations=join_tables(first, found.explanations.select(positions)),
         )
 
     # --- one page of it -------------------------------------------------------------------------------
@@ -350,15 +286,3 @@ def _scale(scores: Floats) -> Floats:
     """Return the scores moved to 0 to 1."""
     span = float(scores.max() - scores.min())
     return (scores - scores.min()) / span if span else np.zeros(len(scores))
-
-
-def _join(first: ExplanationTable, second: ExplanationTable) -> ExplanationTable:
-    def join(a: fusion.Side, b: fusion.Side) -> fusion.Side:
-        return fusion.Side(np.concatenate([a.ranks, b.ranks]), np.concatenate([a.scores, b.scores]))
-
-    return ExplanationTable(
-        join(first.lexical, second.lexical),
-        join(first.dense, second.dense),
-        np.concatenate([first.fused, second.fused]),
-        np.concatenate([first.rerank, second.rerank]),
-    )
