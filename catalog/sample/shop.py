@@ -104,7 +104,7 @@ def _make_article(kind: ProductType, number: int, taxonomy: Taxonomy, rng: rando
             shown.append(attributes["colour"])
         ratings = int(min(demand * rng.lognormvariate(2.2, 1), 50_000))
         yield SampleProduct(
-            sku=f"{kind.slug.replace('-', '')[:3].upper()}-{number:05d}-{place + 1}",
+            sku=f"{kind.slug.replace('-', '')[:3].upper()}{number:05d}-{place + 1}",
             kind=kind,
             title=write_title(form, kind, brand=brand, model=model, shown=shown, rng=rng),
             description=write_description(kind, brand, attributes, taxonomy, rng),
