@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from catalog.sample.shop import SampleProduct
 from catalog.sample.taxonomy import ProductType, Taxonomy
+from catalog.sample.texts import without_article
 
 Shelves = Mapping[str, list[SampleProduct]]  # products by the slug of their kind
 
@@ -171,7 +172,7 @@ def _word(product: SampleProduct, name: str, attributes: list[str]) -> str:
     """Return the name with these attributes of the product as shoppers put them: 'red mug', 'shoes size 42'."""
     before, after = [], []
     for attribute in attributes:
-        value = product.attributes[attribute]
+        value = without_article(product.attributes[attribute])
         if attribute == "size" and " " not in value:
             after.append(f"size {value}")
         elif value.isdigit() or attribute == "for":

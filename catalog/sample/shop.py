@@ -11,7 +11,7 @@ from itertools import count, islice
 from typing import Any
 
 from catalog.sample.taxonomy import ProductType, Taxonomy, load_taxonomy
-from catalog.sample.texts import FORM_COUNT, FORM_WEIGHTS, write_description, write_title
+from catalog.sample.texts import FORM_COUNT, FORM_WEIGHTS, without_article, write_description, write_title
 
 LAST_DAY = date(2026, 6, 30)  # nothing is newer, whenever the shop is made
 VARYING = ("colour", "size", "capacity", "length", "pack")  # what variants differ in, the first that a kind has
@@ -99,7 +99,7 @@ def _make_article(kind: ProductType, number: int, taxonomy: Taxonomy, rng: rando
     shows_colour = rng.random() < 0.9
     tone = rng.choice(kind.tones)
     for place, attributes in enumerate(_choose_variants(kind, rng)):
-        shown = [attributes[name] for name in kind.in_title]
+        shown = [without_article(attributes[name]) for name in kind.in_title]
         if shows_colour and "colour" in attributes:
             shown.append(attributes["colour"])
         ratings = int(min(demand * rng.lognormvariate(2.2, 1), 50_000))

@@ -27,6 +27,12 @@ def write_title(
     return _start(" ".join(part for part in parts if part))
 
 
+def without_article(value: str) -> str:
+    """Return an attribute's value as it stands before a noun: 'a slider' sells a 'slider dimmer switch'."""
+    first, _, rest = value.partition(" ")
+    return rest if rest and first in ("a", "an", "the") else value
+
+
 FORM_COUNT = 7
 FORM_WEIGHTS = (3, 3, 2, 2, 2, 1, 1)
 
