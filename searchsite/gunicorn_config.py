@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import threading
 from contextlib import suppress
@@ -20,6 +21,7 @@ max_requests_jitter = 20_000
 
 def post_worker_init(worker: Any) -> None:
     """Open the index and load the encoder before a shopper has to wait for it, and each new index after it."""
+    faulthandler.enable()  # a worker that stands still is aborted: tell where it stood
     threading.Thread(target=_warm_up_and_watch, name="index-watch", daemon=True).start()
 
 

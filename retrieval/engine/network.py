@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -24,6 +25,9 @@ Text = str | tuple[str, str]
 BATCH_SIZE = 16
 LENGTH_STEP = 8  # lengths are padded to multiples of it: fewer shapes to prepare for, and to keep in memory
 MAX_STREAMS = 8
+# OpenVINO's bindings set themselves up in a process's first inference: two threads at it would wait for each other,
+# one for the GIL and one with it, and the process stands still.
+_first_use = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,12 @@ class Network:
             reason = str(error).strip().rpartition("\n")[2]  # the lines above it are places in OpenVINO's source
             raise EncoderError(f"model folder {folder} cannot be loaded ({reason}); delete it and {CURE}") from error
         self._inputs = [port.get_any_name() for port in self._compiled.inputs]
-        # Infer requests, all made before the first is used; each serves one thread at a time.
-        self._idle: SimpleQueue[Any] = SimpleQueue()
+        self._idle: SimpleQueue[Any] = SimpleQueue()  # infer requests; each serves one thread at a time
         for _ in range(streams):
             self._idle.put(self._compiled.create_infer_request())
         self._workers = ThreadPoolExecutor(streams, thread_name_prefix="encoder")
+        with _first_use:
+            self._run_batch([Tokens([self.card.pad_id], [0])], [0])
 
     def tokenize(self, texts: Sequence[Text], prompt: str = "") -> list[Tokens]:
         """Return the tokens of each text, behind the prompt, or pair, at most `max_tokens`.
