@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.engine.types import EngineError, Ids, Ranking, Scores
+from retrieval.engine.types import EngineError, Ids, Ranking
 
 Floats = npt.NDArray[np.float64]
 RRF_K = 60  # Cormack, Clarke & Büttcher 2009, "Reciprocal Rank Fusion outperforms Condorcet"
@@ -147,10 +147,3 @@ def scale_by_distribution(side: Side) -> Floats:
     mean, deviation = float(np.nanmean(side.scores)), float(np.nanstd(side.scores))
     scaled = (side.scores - mean + 3 * deviation) / max(6 * deviation, 1e-9)
     return np.nan_to_num(np.clip(scaled, 0, 1), nan=0.0)
-
-
-def rank_by(product_ids: Ids, scores: Floats) -> Ranking:
-    """Return the products best first; ties keep their order."""
-    order = np.argsort(-scores, kind="stable")
-    best: Scores = scores[order].astype(np.float32)
-    return Ranking(product_ids[order], best)

@@ -49,6 +49,18 @@ class TrainingSet:
     queries: Sequence[str]
     texts: Mapping[int, str]
 
+    def to_dataset(self) -> Dataset:
+        """Return the texts of each row, and its number as the label that the loss knows it by."""
+        products = self.rows.products
+        return Dataset.from_dict(
+            {
+                "query": [self.queries[number] for number in self.rows.queries.tolist()],
+                "product": [self.texts[product_id] for product_id in products[:, 0].tolist()],
+                "wrong": [self.texts[product_id] for product_id in products[:, 1].tolist()],
+                "label": list(range(len(products))),
+            }
+        )
+
 
 def build_training_set(
     queries: Sequence[LabelledQuery],
@@ -92,18 +104,27 @@ def train(
     A training that was killed or cancelled goes on from its last checkpoint when called again with the same
     arguments. Raises TrainingError.
     """
-    rows = learned.rows
     model = SentenceTransformer(str(base), local_files_only=True, model_kwargs={"use_safetensors": True})
     longest, model.max_seq_length = model.max_seq_length, settings.max_tokens
-    dims = [size for size in settings.dims if size <= (model.get_embedding_dimension() or 0)]
-    columns = {
-        "query": [learned.queries[number] for number in rows.queries.tolist()],
-        "product": [learned.texts[product_id] for product_id in rows.products[:, 0].tolist()],
-        "wrong": [learned.texts[product_id] for product_id in rows.products[:, 1].tolist()],
-        "label": list(range(len(rows.queries))),
-    }
-    checkpoints = folder / "checkpoints"
-    arguments = SentenceTransformerTrainingArguments(
+    loss = MaskedInfoNCE(
+        model,
+        learned.rows,
+        temperature=settings.temperature,
+        dims=[size for size in settings.dims if size <= (model.get_embedding_dimension() or 0)],
+        mini_batch_size=settings.mini_batch_size,
+    )
+    dataset, checkpoints = learned.to_dataset(), folder / "checkpoints"
+    arguments = _to_arguments(settings, checkpoints, len(dataset))
+    trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=dataset, loss=loss)
+    trainer.remove_callback(PrinterCallback)
+    run(trainer, Watch(on_step, is_cancelled), checkpoints)
+    model.max_seq_length = longest
+    model.save(str(folder / "model"), create_model_card=False)
+    return folder / "model"
+
+
+def _to_arguments(settings: TwoTowerSettings, checkpoints: Path, rows: int) -> SentenceTransformerTrainingArguments:
+    return SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=settings.batch_size,
         num_train_epochs=settings.epochs,
@@ -116,22 +137,7 @@ def train(
         save_total_limit=1,
         seed=settings.seed,
         data_seed=settings.seed,
-        dataloader_drop_last=len(rows.queries) >= settings.batch_size,
+        dataloader_drop_last=rows >= settings.batch_size,
         disable_tqdm=True,
         report_to="none",
     )
-    loss = MaskedInfoNCE(
-        model,
-        rows,
-        temperature=settings.temperature,
-        dims=dims,
-        mini_batch_size=settings.mini_batch_size,
-    )
-    trainer = SentenceTransformerTrainer(
-        model=model, args=arguments, train_dataset=Dataset.from_dict(columns), loss=loss
-    )
-    trainer.remove_callback(PrinterCallback)
-    run(trainer, Watch(on_step, is_cancelled), checkpoints)
-    model.max_seq_length = longest
-    model.save(str(folder / "model"), create_model_card=False)
-    return folder / "model"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from retrieval.engine.fusion import Evidence, fuse, merge_candidates, rank_by
+from retrieval.engine.fusion import Evidence, fuse, merge_candidates
 from retrieval.engine.types import EngineError, Ranking
 
 LEXICAL = Ranking(np.array([3, 2]), np.array([12.0, 6.0], np.float32))
@@ -68,10 +68,6 @@ def test_every_rule_takes_empty_rankings(fusion):
     assert len(fuse(merge_candidates(nothing, nothing), Evidence(), fusion=fusion, dense_weight=0.5)) == 0
     one_sided = fuse(merge_candidates(LEXICAL, nothing), Evidence(), fusion=fusion, dense_weight=0.5)
     assert one_sided[0] > one_sided[1]
-
-
-def test_ranking_keeps_the_order_of_equals():
-    assert rank_by(np.array([7, 8, 9]), np.array([0.5, 1.0, 0.5])).product_ids.tolist() == [8, 7, 9]
 
 
 def test_unknown_fusion_is_refused_with_the_choices():
