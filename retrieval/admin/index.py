@@ -1,4 +1,4 @@
-"""Admin pages of the search: index generations with their progress, waiting changes, past queries."""
+"""Admin pages of the index: generations with their progress, past queries."""
 
 from __future__ import annotations
 
@@ -6,23 +6,15 @@ from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.utils.html import format_html
-from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
+from retrieval.admin.base import ReadOnlyAdmin
 from retrieval.engine.types import EngineError
 from retrieval.models import IndexBuild, PastQuery
 from retrieval.setup import get_store
 from retrieval.tasks import rebuild_index
 
 STATE_COLOURS = {"building": "info", "live": "success", "retired": "warning", "failed": "danger"}
-
-
-class ReadOnlyAdmin(ModelAdmin):
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
 
 
 @admin.register(IndexBuild)

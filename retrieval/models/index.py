@@ -1,4 +1,4 @@
-"""What the search keeps in the database: waiting changes, vectors made, generations built, past queries."""
+"""The index in the database: waiting changes, vectors made, generations built, past queries."""
 
 from __future__ import annotations
 

@@ -1,0 +1,15 @@
+"""What the search keeps in the database: the index's state, and what models learn from and become."""
+
+from retrieval.models.index import Embedding, IndexBuild, PastQuery, PendingChange
+from retrieval.models.learning import Judgement, JudgementSet, ModelVersion, TrainingRun
+
+__all__ = [
+    "Embedding",
+    "IndexBuild",
+    "Judgement",
+    "JudgementSet",
+    "ModelVersion",
+    "PastQuery",
+    "PendingChange",
+    "TrainingRun",
+]
