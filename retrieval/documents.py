@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 
 from catalog.models import Category, Product, ProductQuerySet
-from retrieval.engine.text import document_fields
+from retrieval.engine.text import full_text
 from retrieval.engine.types import Document
 
 EPOCH = date(1970, 1, 1).toordinal()
@@ -75,8 +75,3 @@ class DatabaseSource:
         categories = CategoryNames()
         products = Product.objects.filter(pk__in=product_ids)
         return {product.pk: (product.content_hash, full_text(to_document(product, categories))) for product in products}
-
-
-def full_text(document: Document) -> str:
-    """Return all a reader may know of the product, most telling first."""
-    return ". ".join(text for text in document_fields(document).values() if text)

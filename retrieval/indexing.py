@@ -3,182 +3,169 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from django.conf import settings
 from django.utils import timezone
 
-from catalog.models import Product, ProductQuerySet
-from retrieval.documents import CategoryNames, iterate_documents, to_document
-from retrieval.embedding import Progress, embed_batches
-from retrieval.engine.bm25 import Bm25
-from retrieval.engine.columns import Columns, ColumnsBuilder
-from retrieval.engine.encoders import TwoTowerEncoder
+from retrieval.building import build_anew, build_from, make_vectors
+from retrieval.changes import Changes
+from retrieval.embedding import Progress
+from retrieval.engine.exported import EncoderError, is_complete
+from retrieval.engine.files import hold_lock
 from retrieval.engine.index import Manifest
-from retrieval.engine.lexicon import Lexicon, LexiconBuilder, build_lexicon
-from retrieval.engine.moments import MomentsBuilder
-from retrieval.engine.text import field_tokens
-from retrieval.engine.types import Document, IndexUnavailable, Point, Vectors
+from retrieval.engine.types import EngineError, IndexUnavailable
+from retrieval.generations import get_store, prune_generations, recipe_version
+from retrieval.live import CROSS_ENCODER, MODELS_DIR, NOTHING, TWO_TOWER, find_live, find_promotion, named_by_settings
 from retrieval.models import IndexBuild, PendingChange
-from retrieval.setup import (
-    MODELS_DIR,
-    create_index,
-    get_analyzer,
-    get_encoder,
-    get_hnsw_settings,
-    get_store,
-    open_index,
-    prune_generations,
-    recipe_version,
-)
+from retrieval.promotion import mark_served, withdraw_replaced
 
 logger = logging.getLogger(__name__)
 # Above this share of the catalogue, building anew is quicker than a copy with changes.
 REBUILD_SHARE = 0.2
-LENGTHS_SAMPLE = 2000  # products, which give mean lengths to some 2 %
+SHADOW_LOCK = "SHADOW"
 
 
-def rebuild(on_progress: Progress = lambda build: None) -> IndexBuild:
-    """Build a generation of the whole catalogue and make it the live one. Searches go on meanwhile."""
-    export_models()
+def rebuild(on_progress: Progress = lambda build: None, *, version: str = "") -> IndexBuild:
+    """Build a generation of the whole catalogue, for the live model or for this version of one, and let it serve.
+
+    Searches go on meanwhile.
+    """
+    if not version:
+        export_models()
+        version = find_live(TWO_TOWER).version
     with get_store().write_lock():
-        last_change = _last_pending()
-        build = _run(_build_anew, on_progress)
-        PendingChange.objects.filter(pk__lte=last_change).delete()
+        changes = Changes.read()
+        build = _start(version)
+        _run(build, partial(build_anew, build, changes, on_progress))
+        if get_store().served() == [version]:
+            changes.forget()
         return build
 
 
+def build_shadow(model_name: str, on_progress: Progress = lambda build: None) -> IndexBuild:
+    """Build a generation of the whole catalogue for model `model_name`, to serve beside the live one.
+
+    Vectors are made first: meanwhile changes go on coming in, and a build that was killed goes on where it was.
+    Of several at once, one runs. Raises EngineError when the model cannot be had.
+    """
+    from retrieval.learning.export import export_encoder
+
+    version = export_encoder(model_name, MODELS_DIR).name
+    with hold_lock(get_store().root / SHADOW_LOCK, is_waiting=True):
+        IndexBuild.objects.mark_interrupted(IndexBuild.State.PREPARING)
+        build = _start(version, IndexBuild.State.PREPARING)
+        with _recorded(build):
+            make_vectors(build, on_progress)
+        with get_store().write_lock():
+            changes = Changes.read()
+            build.state = IndexBuild.State.BUILDING
+            return _run(build, partial(build_anew, build, changes, on_progress))
+
+
 def index_pending(on_progress: Progress = lambda build: None) -> int:
-    """Bring all waiting changes into the index and return how many products they were."""
+    """Bring all waiting changes into every index that serves and return how many products they were."""
     if not PendingChange.objects.exists():
         return 0
     export_models()
+    live = find_live(TWO_TOWER).version
     with get_store().write_lock():
-        last_change = _last_pending()
-        changed = PendingChange.objects.filter(pk__lte=last_change).product_ids()
-        if changed:
-            live = _live_manifest()
-            if live is None or len(changed) > REBUILD_SHARE * live[1].count:
-                _run(_build_anew, on_progress)
-            else:
-                _run(lambda build, report: _build_from(live, changed, build), on_progress)
-            PendingChange.objects.filter(pk__lte=last_change).delete()
-    return len(changed)
+        changes = Changes.read()
+        if changes.product_ids:
+            _bring_in(changes, live, on_progress)
+            for version in get_store().served():
+                if version != live:
+                    _bring_in_beside(changes, version, on_progress)
+        changes.forget()
+    return len(changes.product_ids)
 
 
 def export_models() -> None:
-    """Make sure that the models named in the settings exist in the form the engine runs."""
+    """Make sure that the live models exist in the form the engine runs."""
     from retrieval.learning.export import export_encoder, export_reranker
 
-    export_encoder(settings.SEARCHSITE["MODEL"], MODELS_DIR)
-    if settings.SEARCHSITE["RERANKER"]:
-        export_reranker(settings.SEARCHSITE["RERANKER"], MODELS_DIR)
+    for kind, export in ((TWO_TOWER, export_encoder), (CROSS_ENCODER, export_reranker)):
+        promotion = find_promotion(kind)
+        live = promotion.models[0] if promotion else None
+        if live and live.name != named_by_settings(kind):
+            if live != NOTHING and not is_complete(MODELS_DIR / live.version):
+                raise EngineError(
+                    f"the promoted {kind} model {live.name!r} ({live.version}) is no longer in {MODELS_DIR}: "
+                    "promote it anew, or roll back"
+                )
+        elif name := named_by_settings(kind):
+            export(name, MODELS_DIR)
 
 
-def _last_pending() -> int:
-    return PendingChange.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+def _bring_in(changes: Changes, version: str, on_progress: Progress) -> None:
+    """Bring the changes into the generation that serves this version, unless that was done before a kill."""
+    found = _find_usable(version)
+    if found and found[1].changes == changes.stamp:
+        return
+    build = _start(version)
+    if found is None or len(changes.product_ids) > REBUILD_SHARE * found[1].count:
+        _run(build, partial(build_anew, build, changes, on_progress))
+    else:
+        _run(build, partial(build_from, build, found, changes))
 
 
-def _live_manifest() -> tuple[Path, Manifest] | None:
-    """Return the live generation if it is one this site can go on with."""
-    folder = get_store().current()
+def _bring_in_beside(changes: Changes, version: str, on_progress: Progress) -> None:
+    """Bring the changes into the index of a model beside the live one; if that model is gone, it serves no more."""
+    try:
+        _bring_in(changes, version, on_progress)
+    except EncoderError as error:
+        logger.error("model version %s serves no more beside the live one: %s", version, error)
+        get_store().withdraw(version)
+        mark_served()
+
+
+def _find_usable(version: str) -> tuple[Path, Manifest] | None:
+    """Return the generation that serves this version if it is one this site can go on with."""
+    folder = get_store().current(version)
     if folder is None:
         return None
     try:
         manifest = Manifest.read(folder)
-        manifest.check(model_version=get_encoder().model_version, recipe_version=recipe_version())
+        manifest.check(model_version=version, recipe_version=recipe_version())
     except IndexUnavailable as error:
         logger.warning("building anew: %s", error)
         return None
     return folder, manifest
 
 
-def _run(build_generation: Callable[[IndexBuild, Progress], Path], on_progress: Progress) -> IndexBuild:
-    """Build a generation, publish it, and keep the record of both."""
-    IndexBuild.objects.mark_interrupted()
-    build = IndexBuild.objects.create(model_version=get_encoder().model_version, recipe_version=recipe_version())
-    try:
-        folder = build_generation(build, on_progress)
-        get_store().publish(folder)
-    except BaseException as error:
-        build.state, build.error, build.finished_at = (
-            IndexBuild.State.FAILED,
-            str(error)[:2000],
-            timezone.now(),
-        )
-        build.save()
-        raise
-    build.generation, build.finished_at = folder.name, timezone.now()
+def _start(version: str, state: IndexBuild.State = IndexBuild.State.BUILDING) -> IndexBuild:
+    return IndexBuild.objects.create(model_version=version, recipe_version=recipe_version(), state=state)
+
+
+def _run(build: IndexBuild, build_generation: Callable[[], Path]) -> IndexBuild:
+    """Build a generation, publish it, and keep the record of both. Call it under the store's write lock."""
+    IndexBuild.objects.exclude(pk=build.pk).mark_interrupted(IndexBuild.State.BUILDING)
     build.save()
-    IndexBuild.objects.mark_live(folder.name)
+    store, version = get_store(), build.model_version
+    was_served = version in store.served()
+    with _recorded(build):
+        folder = build_generation()
+        if not was_served or version in store.served():  # else it was retired meanwhile
+            store.publish(folder)
+    build.generation, build.state, build.finished_at = folder.name, IndexBuild.State.RETIRED, timezone.now()
+    build.save()
+    if version == find_live(TWO_TOWER).version:
+        withdraw_replaced()
+    mark_served()
     build.refresh_from_db()
     prune_generations()
     return build
 
 
-def _build_anew(build: IndexBuild, on_progress: Progress) -> Path:
-    encoder, products = get_encoder(), Product.objects.active()
-    build.products_total = products.count()
-    average_lengths = measure_lengths(products)
-    folder, manifest = get_store().begin(_new_manifest(encoder))
-    index, manifest = create_index(folder, manifest)
-    columns, moments, lexicon = ColumnsBuilder(), MomentsBuilder(encoder.dim), LexiconBuilder()
-    bm25 = Bm25(get_analyzer(), average_lengths)
-    for documents, vectors in embed_batches(iterate_documents(products), encoder, build, on_progress):
-        index.upsert(_to_points(documents, vectors, bm25, lexicon))
-        columns.add(documents)
-        moments.add(vectors)
-    index.optimize()
-    count = index.count()
-    index.close()
-    lexicon.build(average_lengths).save(folder)
-    columns.build().save(folder)
-    moments.build().save(folder)
-    replace(manifest, count=count, is_complete=True).write(folder)
-    return folder
-
-
-def measure_lengths(products: ProductQuerySet) -> dict[str, float]:
-    """Return the mean number of tokens of each BM25 field, from products spread evenly over the catalogue."""
-    product_ids = list(products.order_by("pk").values_list("pk", flat=True))
-    sample = products.filter(pk__in=product_ids[:: -(-len(product_ids) // LENGTHS_SAMPLE) or 1])
-    documents = (document for batch in iterate_documents(sample) for document in batch)
-    return build_lexicon(documents, get_analyzer()).average_lengths
-
-
-def _new_manifest(encoder: TwoTowerEncoder) -> Manifest:
-    return Manifest("", encoder.model_version, recipe_version(), encoder.dim, get_hnsw_settings())
-
-
-def _build_from(live: tuple[Path, Manifest], changed: set[int], build: IndexBuild) -> Path:
-    """Return a copy of the live generation with these products brought up to date."""
-    build.is_full = False
-    encoder = get_encoder()
-    categories = CategoryNames()
-    documents = [to_document(product, categories) for product in Product.objects.active().filter(pk__in=changed)]
-    removed = sorted(changed - {document.product_id for document in documents})
-    build.products_total = len(changed)
-    folder, manifest = get_store().begin(live[1], copy_of=live[0])
-    lexicon, added = Lexicon.load(folder), LexiconBuilder()
-    index = open_index(folder, manifest)  # on a server the live collection itself
-    bm25 = Bm25(get_analyzer(), lexicon.average_lengths)
-    for batch, vectors in embed_batches([documents], encoder, build, lambda build: None):
-        index.upsert(_to_points(batch, vectors, bm25, added))
-    index.delete(removed)
-    index.optimize()
-    count = index.count()
-    index.close()
-    lexicon.merge(added.build()).save(folder)
-    Columns.load(folder).update(documents, removed).save(folder)
-    replace(manifest, count=count, is_complete=True).write(folder)
-    return folder
-
-
-def _to_points(documents: Sequence[Document], vectors: Vectors, bm25: Bm25, lexicon: LexiconBuilder) -> Iterator[Point]:
-    """Yield the points of these documents, and count their words."""
-    for document, vector in zip(documents, vectors, strict=True):
-        tokens = field_tokens(document, bm25.analyzer)
-        lexicon.add(document, tokens)
-        yield Point(document.product_id, vector, bm25.weigh(tokens), document.content_hash)
+@contextmanager
+def _recorded(build: IndexBuild) -> Iterator[None]:
+    """Keep the reason when a build fails."""
+    try:
+        yield
+    except BaseException as error:
+        build.state, build.error = IndexBuild.State.FAILED, str(error)[:2000]
+        build.finished_at = timezone.now()
+        build.save()
+        raise

@@ -3,196 +3,231 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
-from functools import cache, lru_cache
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from threading import Event, Lock
-from typing import TYPE_CHECKING
-from zipfile import BadZipFile
+from time import monotonic
+from weakref import WeakValueDictionary
 
 from django.conf import settings
 from django.db import connection
 
 from retrieval.documents import DatabaseSource
-from retrieval.engine.bm25 import Bm25
-from retrieval.engine.columns import Columns
-from retrieval.engine.config import SearchConfig, get_config
-from retrieval.engine.edge import EdgeIndex
+from retrieval.engine.config import NO_RERANKER, SearchConfig, get_config
 from retrieval.engine.encoders import TwoTowerEncoder
-from retrieval.engine.exported import ModelCard, find_exported
+from retrieval.engine.exported import EncoderError
 from retrieval.engine.generation import Generation
-from retrieval.engine.index import GenerationStore, HnswSettings, Manifest, ProductIndex, is_finished
-from retrieval.engine.lexicon import Lexicon
-from retrieval.engine.moments import Moments
 from retrieval.engine.pipeline import Pipeline
 from retrieval.engine.rerank import CrossEncoderReranker
-from retrieval.engine.text import RECIPE_VERSION, Analyzer
 from retrieval.engine.types import EngineError, IndexUnavailable
+from retrieval.generations import get_analyzer, get_store, read_generation, recipe_version
+from retrieval.live import CROSS_ENCODER, MODELS_DIR, NOTHING, TWO_TOWER, LiveModel, find_live, find_version
 
-MODELS_DIR = Path(settings.DATA_DIR) / "models"
-if TYPE_CHECKING:
-    from qdrant_client import QdrantClient
+__all__ = [
+    "MODELS_DIR",
+    "find_generation",
+    "forget_pipelines",
+    "get_analyzer",
+    "get_encoder",
+    "get_pipeline",
+    "get_reranker",
+    "get_store",
+    "recipe_version",
+    "watch_generations",
+]
 
 logger = logging.getLogger(__name__)
 _lock = Lock()
 _is_watched = Event()
-_pipelines: dict[str, Pipeline] = {}
+_pipelines: dict[SearchConfig, Opened] = {}
+# Closed when the last pipeline that uses them is.
+_generations: WeakValueDictionary[Path, Generation] = WeakValueDictionary()
+UNUSED_S = 600
+BUILD_SHADOW = "build one: manage.py reindex --model NAME"
 
 
-def get_pipeline(config_name: str | None = None) -> Pipeline:
-    """Return the pipeline over the live generation, opened anew when another became live.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a search runs on: its config with nothing left open, and the generation of its model."""
 
-    Where `watch_generations` runs, it opens the new one, and the old one answers until it has.
-    Raises IndexUnavailable when no generation can be opened, EngineError for an unknown config.
+    config: SearchConfig
+    folder: Path
+
+
+@dataclass(slots=True)
+class Opened:
+    """A pipeline and what it was opened for."""
+
+    plan: Plan
+    pipeline: Pipeline
+    used_at: float
+
+
+def get_pipeline(config: SearchConfig | str | None = None) -> Pipeline:
+    """Return the pipeline of this config, or of that name, over the models and the generation that serve now.
+
+    It is opened anew when others do. Where `watch_generations` runs, it opens the new one, and the old one answers
+    until it has. Raises IndexUnavailable when no generation can be opened, EngineError for an unknown config or model.
     """
-    name = config_name or settings.SEARCHSITE["CONFIG"]
-    live = get_store().current()
-    if live is None:
-        raise IndexUnavailable("no index has been built yet; run: manage.py reindex")
-    pipeline = _pipelines.get(name)
-    if pipeline is not None and (pipeline.generation.name == live.name or _is_watched.is_set()):
-        return pipeline
+    asked = config if isinstance(config, SearchConfig) else get_config(config or settings.SEARCHSITE["CONFIG"])
+    opened = _pipelines.get(asked)
+    if opened is not None:
+        opened.used_at = monotonic()
+        if _is_watched.is_set():
+            return opened.pipeline
+    plan = make_plan(asked)
+    if opened is not None and opened.plan == plan:
+        return opened.pipeline
     try:
-        return _open_pipeline(name, live)
+        return _open_pipeline(asked, plan)
     except EngineError:
-        if get_store().current() == live:
+        if make_plan(asked) == plan:
             raise
-        return get_pipeline(config_name)  # another went live meanwhile, and this one may have been removed
+        return get_pipeline(asked)  # another went live meanwhile, and this one may have been removed
+
+
+def make_plan(asked: SearchConfig) -> Plan:
+    """Return what a search with this config runs on now; raises EngineError when that is not there."""
+    model = asked.model or find_live(TWO_TOWER).version
+    folder = get_store().current(model)
+    if folder is None and asked.model:
+        raise IndexUnavailable(f"config {asked.name!r}: no index serves model {model!r}; {BUILD_SHADOW}")
+    if folder is None:
+        raise IndexUnavailable("no index has been built yet; run: manage.py reindex")
+    reranker = _find_reranker(asked)
+    config = asked.settle(
+        model=model,
+        reranker=reranker.version,
+        rerank_depth=reranker.rerank_depth,
+        rerank_blend=reranker.rerank_blend,
+    )
+    return Plan(config, folder)
+
+
+def _find_reranker(asked: SearchConfig) -> LiveModel:
+    if asked.rerank_depth == 0 or asked.reranker == NO_RERANKER:
+        return NOTHING
+    if asked.reranker:
+        return find_version(CROSS_ENCODER, asked.reranker)
+    try:
+        return find_live(CROSS_ENCODER)
+    except EncoderError as error:
+        _tell_once(f"searching without a reranker: {error}")
+        return NOTHING
+
+
+@lru_cache(maxsize=16)
+def _tell_once(message: str) -> None:
+    logger.error("%s", message)
 
 
 def watch_generations(stop: Event, interval_s: float = 0.5) -> None:
-    """Open each new live generation beside the searches, until `stop` is set: no shopper waits for it."""
-    refused = None
+    """Open what newly went live, generations and models, beside the searches, until `stop` is set.
+
+    No shopper waits for it. Pipelines that nobody used for a while are closed.
+    """
+    refused: dict[SearchConfig, Plan | None] = {}
     _is_watched.set()
     try:
         while not stop.wait(interval_s):
-            live = get_store().current()
-            try:
-                for name, pipeline in list(_pipelines.items()):
-                    if live and live != refused and pipeline.generation.name != live.name:
-                        _open_pipeline(name, live)
-            except EngineError as error:
-                refused = live
-                logger.error("the index before goes on answering: %s", error)
+            for asked, opened in list(_pipelines.items()):
+                if _is_unused(asked, opened):
+                    _pipelines.pop(asked, None)
+                else:
+                    _renew(asked, opened, refused)
     finally:
         _is_watched.clear()
         connection.close()
 
 
-def _open_pipeline(name: str, live: Path) -> Pipeline:
+def _is_unused(asked: SearchConfig, opened: Opened) -> bool:
+    return monotonic() - opened.used_at > UNUSED_S and asked.name != settings.SEARCHSITE["CONFIG"]
+
+
+def _renew(asked: SearchConfig, opened: Opened, refused: dict[SearchConfig, Plan | None]) -> None:
+    """Open the pipeline anew if something else serves now. What cannot be opened is told once, and not tried again."""
+    plan = None
+    try:
+        plan = make_plan(asked)
+        if plan not in (opened.plan, refused.get(asked)):
+            _open_pipeline(asked, plan)
+    except EngineError as error:
+        if asked not in refused or refused[asked] != plan:
+            logger.error("the index before goes on answering: %s", error)
+        refused[asked] = plan
+        if plan is None and asked.model:  # retired: who still asks for it is to be told
+            _pipelines.pop(asked, None)
+
+
+def _open_pipeline(asked: SearchConfig, plan: Plan) -> Pipeline:
     with _lock:
-        pipeline = _pipelines.get(name)
-        if pipeline is None or pipeline.generation.name != live.name:
-            pipeline = _pipelines[name] = _build_pipeline(get_config(name), live)
-    return pipeline
+        opened = _pipelines.get(asked)
+        if opened is None or opened.plan != plan:
+            opened = _pipelines[asked] = Opened(plan, _build_pipeline(asked, plan), monotonic())
+    return opened.pipeline
 
 
 def forget_pipelines() -> None:
     """Close what this process holds open; the next search opens it again."""
     with _lock:
         _pipelines.clear()
-        _open_generation.cache_clear()
+        _generations.clear()
 
 
-def _build_pipeline(config: SearchConfig, folder: Path) -> Pipeline:
+def _build_pipeline(asked: SearchConfig, plan: Plan) -> Pipeline:
+    config = plan.config
     return Pipeline(
-        generation=_open_generation(folder),
-        encoder=get_encoder() if config.uses_dense else None,
+        generation=_open_generation(config.model, plan.folder),
+        encoder=get_encoder(config.model) if config.uses_dense else None,
         source=DatabaseSource(),
         config=config,
-        reranker=get_reranker() if config.rerank_depth else None,
+        reranker=_load_asked_reranker(asked, config) if config.rerank_depth else None,
     )
 
 
-@cache
-def get_store() -> GenerationStore:
-    return GenerationStore(Path(settings.DATA_DIR) / "generations")
+def _load_asked_reranker(asked: SearchConfig, config: SearchConfig) -> CrossEncoderReranker | None:
+    try:
+        return get_reranker(config.reranker)
+    except EncoderError as error:
+        if asked.reranker:
+            raise
+        logger.error("searching without a reranker: %s", error)
+        return None
 
 
-@cache
-def get_analyzer() -> Analyzer:
-    return Analyzer(settings.SEARCHSITE["LANGUAGE"])
+def _open_generation(version: str, folder: Path) -> Generation:
+    """Return the generation, the one that another pipeline has open where there is one."""
+    generation = _generations.get(folder)
+    if generation is None:
+        generation = _generations[folder] = read_generation(version, folder)
+    return generation
 
 
-def get_hnsw_settings() -> HnswSettings:
-    shop = settings.SEARCHSITE
-    return HnswSettings(shop["HNSW_M"], shop["HNSW_EF_CONSTRUCT"], shop["QUANTIZATION"])
+def find_generation() -> Path | None:
+    """Return the folder of the live model's generation, None when there is none."""
+    try:
+        return get_store().current(find_live(TWO_TOWER).version)
+    except EncoderError:
+        return None
 
 
-def recipe_version() -> str:
-    """Return what changes when texts are cut into words or vectors in another way."""
-    return f"{RECIPE_VERSION}-{settings.SEARCHSITE['LANGUAGE']}"
+def get_encoder(version: str = "") -> TwoTowerEncoder:
+    """Return the encoder of this model version, of the live one by default; raises EngineError if it is not there."""
+    return _load_encoder(MODELS_DIR / (version or find_live(TWO_TOWER).version))
 
 
-def get_encoder() -> TwoTowerEncoder:
-    """Return the encoder of this site's model; raises EngineError when it was not exported yet."""
-    return _load_encoder(find_exported("two-tower", settings.SEARCHSITE["MODEL"], MODELS_DIR))
-
-
-@cache
+@lru_cache(maxsize=3)  # the live model, the one before it, one beside it; more of them while a pipeline has them
 def _load_encoder(folder: Path) -> TwoTowerEncoder:
     return TwoTowerEncoder(folder, threads=settings.SEARCHSITE["ENCODER_THREADS"])
 
 
-def get_reranker() -> CrossEncoderReranker | None:
-    """Return the cross-encoder, None when the settings name none."""
-    name = settings.SEARCHSITE["RERANKER"]
-    return _load_reranker(find_exported("cross-encoder", name, MODELS_DIR)) if name else None
+def get_reranker(version: str = "") -> CrossEncoderReranker | None:
+    """Return the cross-encoder of this version, of the live one by default; None where that is none."""
+    version = version or find_live(CROSS_ENCODER).version
+    return None if version == NO_RERANKER else _load_reranker(MODELS_DIR / version)
 
 
-@cache
+@lru_cache(maxsize=3)
 def _load_reranker(folder: Path) -> CrossEncoderReranker:
     return CrossEncoderReranker(folder, threads=settings.SEARCHSITE["ENCODER_THREADS"])
-
-
-@cache
-def get_client() -> QdrantClient:
-    """Return the client of the Qdrant server named in the settings."""
-    from retrieval.engine.server import connect  # 50 MB and half a second that only this profile pays for
-
-    return connect(settings.QDRANT_URL, settings.QDRANT_API_KEY)
-
-
-def create_index(folder: Path, manifest: Manifest) -> tuple[ProductIndex, Manifest]:
-    """Return an empty index for a new generation, in its folder or on the server, and the manifest to keep."""
-    if not settings.QDRANT_URL:
-        return EdgeIndex.create(folder, manifest.dim, manifest.hnsw), manifest
-    from retrieval.engine.server import ServerIndex
-
-    manifest = replace(manifest, collection=f"{settings.QDRANT_PREFIX}-{manifest.name}")
-    return ServerIndex.create(get_client(), manifest), manifest
-
-
-def open_index(folder: Path, manifest: Manifest) -> ProductIndex:
-    """Return a generation's index; raises IndexUnavailable if it is not where the settings say it should be."""
-    if not settings.QDRANT_URL:
-        return EdgeIndex.open(folder, manifest.dim)
-    from retrieval.engine.server import ServerIndex
-
-    return ServerIndex.open(get_client(), manifest)
-
-
-def prune_generations() -> None:
-    """Remove generations no longer needed. Call it under the store's write lock."""
-    store = get_store()
-    store.prune()
-    if settings.QDRANT_URL:
-        from retrieval.engine.server import drop_collections
-
-        kept = {Manifest.read(folder).collection for folder in store.folders() if is_finished(folder)}
-        drop_collections(get_client(), settings.QDRANT_PREFIX, kept)
-
-
-@lru_cache(maxsize=1)
-def _open_generation(folder: Path) -> Generation:
-    card = ModelCard.read(find_exported("two-tower", settings.SEARCHSITE["MODEL"], MODELS_DIR))
-    manifest = Manifest.read(folder)
-    manifest.check(model_version=card.version, recipe_version=recipe_version())
-    try:
-        lexicon, columns, moments = Lexicon.load(folder), Columns.load(folder), Moments.load(folder)
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise IndexUnavailable(
-            f"index generation {folder.name} is damaged ({error}); run: manage.py reindex"
-        ) from error
-    bm25 = Bm25(get_analyzer(), lexicon.average_lengths)
-    return Generation(folder.name, open_index(folder, manifest), columns, lexicon, moments, bm25)

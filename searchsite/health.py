@@ -17,11 +17,12 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from retrieval.engine.exported import ModelCard, find_exported
+from retrieval.engine.exported import ModelCard
 from retrieval.engine.index import Manifest
 from retrieval.engine.types import EngineError
+from retrieval.generations import get_store, recipe_version
+from retrieval.live import CROSS_ENCODER, MODELS_DIR, NOTHING, TWO_TOWER, find_live
 from retrieval.models import PendingChange
-from retrieval.setup import MODELS_DIR, get_store, recipe_version
 from searchsite.celery import app
 
 QUEUE_PATIENCE = timedelta(minutes=5)  # a change that waits longer has no worker
@@ -65,6 +66,7 @@ def examine() -> Report:
         report.problems.append("The database does not answer, or lacks its tables: run manage.py migrate.")
         report.is_down = True
     _examine_index(report, _examine_model(report))
+    _examine_reranker(report)
     return report
 
 
@@ -87,7 +89,7 @@ def _examine_queue(report: Report) -> None:
 def _examine_model(report: Report) -> str:
     """Return the version of the site's model, empty when it is not there."""
     try:
-        card = ModelCard.read(find_exported("two-tower", settings.SEARCHSITE["MODEL"], MODELS_DIR))
+        card = ModelCard.read(MODELS_DIR / find_live(TWO_TOWER).version)
     except EngineError as error:
         logger.warning("%s", error)
         report.problems.append("The model was not made ready: run manage.py reindex.")
@@ -97,11 +99,21 @@ def _examine_model(report: Report) -> str:
     return card.version
 
 
+def _examine_reranker(report: Report) -> None:
+    try:
+        reranker = find_live(CROSS_ENCODER)
+        if reranker != NOTHING:
+            ModelCard.read(MODELS_DIR / reranker.version)
+    except EngineError as error:
+        logger.warning("%s", error)
+        report.problems.append("The reranker was not made ready, searches go without: run manage.py reindex.")
+
+
 def _examine_index(report: Report, model_version: str) -> None:
-    folder = get_store().current()
+    folder = get_store().current(model_version)
     if folder is None:
-        report.parts["index"] = {"state": "missing"}
-        report.problems.append("No index was built yet, searches go to the database: run manage.py reindex.")
+        report.parts["index"] = {"state": "unusable" if get_store().served() else "missing"}
+        report.problems.append("The model has no index yet, searches go to the database: run manage.py reindex.")
         return
     try:
         manifest = Manifest.read(folder)

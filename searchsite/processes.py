@@ -1,8 +1,9 @@
-"""The site's processes on one machine: a web server and a worker beside it, started and stopped together."""
+"""The site's processes on one machine: a web server and workers beside it, started and stopped together."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,7 +87,16 @@ def web_command(bind: str, workers: int, threads: int) -> list[str]:
     return [sys.executable, "-m", "gunicorn", "searchsite.wsgi", "--config", str(config), *options]
 
 
+WORKER = [sys.executable, "-m", "celery", "--app", "searchsite", "worker", "--pool", "solo", "--loglevel", "WARNING"]
+QUIET = ["--without-gossip", "--without-mingle"]
+
+
 def worker_command() -> list[str]:
     """Return the command of a worker with its clock: one task at a time, in one process."""
-    options = ["--pool", "solo", "--beat", "--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
-    return [sys.executable, "-m", "celery", "--app", "searchsite", "worker", *options]
+    return [*WORKER, *QUIET, "--queues", "celery", "--beat"]
+
+
+def learner_command() -> list[str]:
+    """Return the command of the worker that trains, one model at a time; searches go first where it can be told so."""
+    nice = ["nice", "-n", "10"] if shutil.which("nice") else []
+    return [*nice, *WORKER, *QUIET, "--queues", "learn", "--hostname", "learner@%h"]

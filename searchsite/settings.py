@@ -11,7 +11,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 # Everything the running site writes lives here, so two shops are two folders.
 DATA_DIR = Path(env.get_str("SEARCHSITE_DATA_DIR", str(BASE_DIR / "var"))).resolve()
-for folder in ("models", "generations", "queue", "cache", "uploads", "static"):
+for folder in ("models", "generations", "queue", "cache", "uploads", "static", "trainings"):
     (DATA_DIR / folder).mkdir(parents=True, exist_ok=True)
 
 DEBUG = env.get_bool("SEARCHSITE_DEBUG", False)
@@ -123,11 +123,14 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# Trainings take long: they have a worker of their own, and what shoppers see goes on being brought up to date.
+CELERY_TASK_ROUTES = {"retrieval.tasks.train_model": {"queue": "learn"}}
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
 CELERY_BEAT_SCHEDULE = {
     # What a lost message or a killed worker left undone.
     "index-pending": {"task": "retrieval.tasks.index_pending_products", "schedule": 60.0},
     "resume-imports": {"task": "catalog.tasks.resume_imports", "schedule": 60.0},
+    "resume-trainings": {"task": "retrieval.tasks.resume_trainings", "schedule": 60.0},
 }
 
 # --- search -------------------------------------------------------------------------------------------
@@ -155,7 +158,7 @@ SEARCHSITE: ShopSettings = {
     "MODEL": env.get_str("SEARCHSITE_MODEL", "default"),
     # Sequence-classification name or path; empty turns reranking off.
     "RERANKER": env.get_str("SEARCHSITE_RERANKER"),
-    "CONFIG": env.get_str("SEARCHSITE_CONFIG", "hybrid"),
+    "CONFIG": env.get_str("SEARCHSITE_CONFIG", "hybrid-rerank"),
     "LANGUAGE": env.get_str("SEARCHSITE_LANGUAGE", "english"),
     "CURRENCY": env.get_matching("SEARCHSITE_CURRENCY", "USD", "[A-Z]{3}", "three capital letters such as USD"),
     "SHOP_NAME": env.get_str("SEARCHSITE_SHOP_NAME", "Searchsite"),

@@ -113,7 +113,8 @@ def ask_accessory(product: SampleProduct, shelves: Shelves, taxonomy: Taxonomy, 
         return None
     chosen = rng.choice(shelves[rng.choice(on_sale)])
     name, main = rng.choice(chosen.kind.names), rng.choice(product.kind.names)
-    text = name if any(called in name for called in product.kind.names) else f"{name} for {main}"
+    is_said = " for " in f"{name} {main}" or any(called in name for called in product.kind.names)
+    text = name if is_said else f"{name} for {main}"  # 'timer for lamps', not 'timer for lamps for floor lamp'
     names = [name for name in _askable(chosen) if rng.random() < 0.6][:1]
     return _word(chosen, text, names), _want(chosen.kind, chosen, names)
 

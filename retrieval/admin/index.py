@@ -10,11 +10,20 @@ from unfold.decorators import action, display
 
 from retrieval.admin.base import ReadOnlyAdmin
 from retrieval.engine.types import EngineError
+from retrieval.generations import get_store
+from retrieval.live import TWO_TOWER, find_live
 from retrieval.models import IndexBuild, PastQuery
-from retrieval.setup import get_store
+from retrieval.promotion import mark_served
 from retrieval.tasks import rebuild_index
 
-STATE_COLOURS = {"building": "info", "live": "success", "retired": "warning", "failed": "danger"}
+STATE_COLOURS = {
+    "preparing": "info",
+    "building": "info",
+    "live": "success",
+    "shadow": "success",
+    "retired": "warning",
+    "failed": "danger",
+}
 
 
 @admin.register(IndexBuild)
@@ -37,7 +46,7 @@ class IndexBuildAdmin(ReadOnlyAdmin):
 
     @display(description="Products")
     def show_progress(self, build: IndexBuild) -> str:
-        if build.state != IndexBuild.State.BUILDING:
+        if build.state not in (IndexBuild.State.PREPARING, IndexBuild.State.BUILDING):
             return f"{build.products_done:,}"
         return format_html(
             '<progress max="{}" value="{}"></progress> {} of {}',
@@ -60,11 +69,11 @@ class IndexBuildAdmin(ReadOnlyAdmin):
     @action(description="Go back to the index before", url_path="roll-back", permissions=["reindex"])
     def roll_back(self, request: HttpRequest) -> HttpResponseRedirect:
         try:
-            folder = get_store().rollback()
+            folder = get_store().rollback(find_live(TWO_TOWER).version)
         except EngineError as error:
             messages.error(request, str(error))
         else:
-            IndexBuild.objects.mark_live(folder.name)
+            mark_served()
             messages.success(request, f"{folder.name} is live again.")
         return redirect("admin:retrieval_indexbuild_changelist")
 

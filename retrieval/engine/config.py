@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, fields, replace
+from types import NoneType
 from typing import Any
 
 from retrieval.engine.types import EngineError
 
 FUSIONS = ("adaptive", "weighted", "rrf", "dbsf", "lexical", "dense")
+NO_RERANKER = "none"
+RERANK_DEPTH, RERANK_BLEND = 30, 0.5  # of a reranker that says nothing of its own
+MAX_RERANK_DEPTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +27,11 @@ class SearchConfig:
     semantic_cutoff: float = 0.45  # of the deviation that chance alone gives the best of so many products
     semantic_share: float = 0.4  # of the best product's deviation
     lexical_share: float = 0.5  # of the best product's BM25 score
-    rerank_depth: int = 0  # how many of the best the cross-encoder reads again, 0 for none
-    rerank_blend: float = 0.5  # share of the cross-encoder in the final score of those
+    rerank_depth: int | None = 0  # how many of the best the cross-encoder reads again; None: what its card says
+    rerank_blend: float | None = None  # share of the cross-encoder in the final score of those; None: the card's
     correct_spelling: bool = True
+    model: str = ""  # a two-tower model's version, empty for the live one
+    reranker: str = ""  # a cross-encoder's version, empty for the live one, "none" for none
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -33,8 +40,11 @@ class SearchConfig:
             raise EngineError(f"unknown fusion {self.fusion!r}, expected one of: {', '.join(FUSIONS)}")
         for name, low, high in _RANGES:
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise EngineError(f"{name}={value!r} of config {self.name!r}: expected {low} to {high}")
+        for name in ("model", "reranker"):
+            if not _VERSION.fullmatch(getattr(self, name)):
+                raise EngineError(f"{name}={getattr(self, name)!r} of config {self.name!r}: expected a model's version")
 
     @property
     def uses_lexical(self) -> bool:
@@ -43,6 +53,16 @@ class SearchConfig:
     @property
     def uses_dense(self) -> bool:
         return self.fusion != "lexical"
+
+    def settle(self, *, model: str, reranker: str, rerank_depth: int, rerank_blend: float) -> SearchConfig:
+        """Return the config for these versions, with depth and blend as given where it leaves them open."""
+        return replace(
+            self,
+            model=model,
+            reranker=reranker,
+            rerank_depth=rerank_depth if self.rerank_depth is None else self.rerank_depth,
+            rerank_blend=rerank_blend if self.rerank_blend is None else self.rerank_blend,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -63,11 +83,19 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("semantic_cutoff", 0, 5),
     ("semantic_share", 0, 1),
     ("lexical_share", 0, 1),
-    ("rerank_depth", 0, 200),
+    ("rerank_depth", 0, MAX_RERANK_DEPTH),
     ("rerank_blend", 0, 1),
 )
 
-_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "int | None": (int, NoneType),
+    "float": (int, float),
+    "float | None": (int, float, NoneType),
+    "bool": (bool,),
+}
+_VERSION = re.compile(r"([\w-][\w.-]*)?")  # a folder's name, or none
 
 
 def _check_type(config_name: str, name: str, expected: str, value: object) -> None:
@@ -85,7 +113,7 @@ CONFIGS: dict[str, SearchConfig] = {
         replace(_HYBRID, name="hybrid-rrf", fusion="rrf"),
         replace(_HYBRID, name="hybrid-weighted", fusion="weighted"),
         replace(_HYBRID, name="hybrid-dbsf", fusion="dbsf"),
-        replace(_HYBRID, name="hybrid-rerank", rerank_depth=30),
+        replace(_HYBRID, name="hybrid-rerank", rerank_depth=None),
     )
 }
 

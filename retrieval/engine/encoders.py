@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.engine.exported import EncoderError, find_exported
+from retrieval.engine.exported import QUERY_TOWER, EncoderError, find_exported
 from retrieval.engine.network import Network, Precision
 from retrieval.engine.types import Vectors
 
@@ -17,7 +17,7 @@ WINDOW = 4096  # texts tokenized at once, so that memory does not grow with the 
 
 
 class TwoTowerEncoder:
-    """Encodes queries and products into one space. The towers are tied: both sides share the weights."""
+    """Encodes queries and products into one space. Where the towers are tied, both sides share the weights."""
 
     def __init__(
         self, folder: Path, *, dims: int | None = None, threads: int = 0, precision: Precision = "auto"
@@ -27,7 +27,10 @@ class TwoTowerEncoder:
         dims: how many of the first dimensions to keep (Matryoshka), all by default. threads: 0 for all cores.
         """
         self._network = Network(folder, "two-tower", threads=threads, precision=precision)
+        self._queries = self._network
         card = self._network.card
+        if card.towers == "untied":
+            self._queries = Network(folder / QUERY_TOWER, "two-tower", threads=threads, precision=precision)
         if dims is not None and not 1 <= dims <= card.dim:
             raise EncoderError(f"dims={dims}, expected 1 to {card.dim}: model {card.version} has no more")
         self.dim = dims or card.dim
@@ -40,14 +43,14 @@ class TwoTowerEncoder:
         No texts gives shape (0, dim); an empty text is a text. Raises EncoderError for what is not a str, or
         if the model gives no finite numbers.
         """
-        return self._encode(texts, self._network.card.query_prompt, None)
+        return self._encode(self._queries, texts, self._queries.card.query_prompt, None)
 
     def encode_products(self, texts: Sequence[str], on_progress: Callable[[int], None] | None = None) -> Vectors:
         """Return unit-length float32 vectors, shape (len(texts), dim), in the order of `texts`.
 
         `on_progress` is called after each batch with how many texts are done. Raises as `encode_queries`.
         """
-        return self._encode(texts, self._network.card.product_prompt, on_progress)
+        return self._encode(self._network, texts, self._network.card.product_prompt, on_progress)
 
     def count_tokens(self, text: str) -> int:
         """Return how many of the `max_tokens` this product text takes; more than that if it would be cut."""
@@ -55,17 +58,19 @@ class TwoTowerEncoder:
 
     def is_word(self, word: str) -> bool:
         """Return whether the model's vocabulary holds the whole word, not only pieces of it."""
-        return self._network.is_one_token(word)
+        return self._queries.is_one_token(word)
 
-    def _encode(self, texts: Sequence[str], prompt: str, on_progress: Callable[[int], None] | None) -> Vectors:
+    def _encode(
+        self, network: Network, texts: Sequence[str], prompt: str, on_progress: Callable[[int], None] | None
+    ) -> Vectors:
         if isinstance(texts, str):
             raise EncoderError(f"cannot encode {texts!r:.80}: expected a list of texts, got one")
         vectors = np.empty((len(texts), self.dim), np.float32)
         for start in range(0, len(texts), WINDOW):
             window = texts[start : start + WINDOW]
-            tokens = self._network.tokenize(window, prompt)
+            tokens = network.tokenize(window, prompt)
             report = None if on_progress is None else _shift(on_progress, start)
-            rows = self._network.run(tokens, report)
+            rows = network.run(tokens, report)
             vectors[start : start + WINDOW] = scale_to_unit(rows[:, : self.dim])
         return vectors
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from retrieval.engine.types import EngineError
 
 CARD, NETWORK, TOKENIZER, REGISTER = "model.json", "openvino_model.xml", "tokenizer.json", "exported.json"
+QUERY_TOWER = "query"  # the folder within, of a model whose towers are untied
 CURE = "run: manage.py reindex"
 
 
@@ -28,6 +29,8 @@ class ModelCard:
     pad_id: int = 0
     query_prompt: str = ""
     product_prompt: str = ""
+    towers: str = "tied"  # untied: queries have a network of their own, in QUERY_TOWER
+    precision: str = "float"  # or int8
 
     def write(self, folder: Path) -> None:
         (folder / CARD).write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
@@ -45,10 +48,11 @@ def is_complete(folder: Path) -> bool:
     """Return whether the folder has all its files, and a card that can be read."""
     weights = (folder / NETWORK).with_suffix(".bin")
     try:
-        ModelCard.read(folder)
+        card = ModelCard.read(folder)
     except EncoderError:
         return False
-    return all(path.is_file() for path in (folder / TOKENIZER, folder / NETWORK, weights))
+    has_files = all(path.is_file() for path in (folder / TOKENIZER, folder / NETWORK, weights))
+    return has_files and (card.towers == "tied" or is_complete(folder / QUERY_TOWER))
 
 
 def read_register(models_dir: Path) -> dict[str, str]:
@@ -60,12 +64,18 @@ def read_register(models_dir: Path) -> dict[str, str]:
     return register if isinstance(register, dict) else {}  # a damaged register costs one export
 
 
-def find_exported(kind: str, name: str, models_dir: Path) -> Path:
+def register_key(kind: str, name: str, precision: str = "float") -> str:
+    """Return what a model stands under in the register."""
+    return f"{kind}:{name}" if precision == "float" else f"{kind}:{name}+{precision}"
+
+
+def find_exported(kind: str, name: str, models_dir: Path, precision: str = "float") -> Path:
     """Return the folder that model `name` was last exported to.
 
     `kind`: two-tower or cross-encoder. Raises EncoderError with the cure when it is not there.
     """
-    folder = read_register(models_dir).get(f"{kind}:{name}")
+    folder = read_register(models_dir).get(register_key(kind, name, precision))
     if folder is None or not is_complete(models_dir / folder):
-        raise EncoderError(f"the {kind} model {name!r} has not been exported to {models_dir} yet; {CURE}")
+        wanted = kind if precision == "float" else f"{precision} {kind}"
+        raise EncoderError(f"the {wanted} model {name!r} has not been exported to {models_dir} yet; {CURE}")
     return models_dir / folder

@@ -18,7 +18,7 @@ from retrieval.engine.types import EngineError, IndexUnavailable, Point, Ranking
 
 QUANTIZATIONS = ("none", "int8")
 FORMAT_VERSION = 1
-MANIFEST, POINTER, LOCK = "manifest.json", "CURRENT", "LOCK"
+MANIFEST, POINTER, LOCK = "manifest.json", "CURRENT-", "LOCK"
 PREFIX = "gen-"
 NAME = f"{PREFIX}%Y%m%dT%H%M%S-%f"  # sorts by age
 # Opened files stay readable when removed, so a retired generation need only wait for those just opening it.
@@ -104,6 +104,7 @@ class Manifest:
     is_complete: bool = False
     format_version: int = FORMAT_VERSION
     collection: str = ""  # on a server; the embedded engine keeps its files beside the manifest
+    changes: str = ""  # which waiting changes were brought in last
 
     def check(self, *, model_version: str, recipe_version: str, dim: int | None = None) -> None:
         """Raise IndexUnavailable naming the first thing in which this generation is not what is wanted."""
@@ -153,7 +154,7 @@ def start_manifest(manifest: Manifest) -> Manifest:
 
 
 class GenerationStore:
-    """The folder of generations. A pointer file names the live one, so searches never see half an index.
+    """The folder of generations. A pointer file per model version names the one that serves: never half an index.
 
     A writer holds `write_lock`, fills the folder that `begin` gives, writes its manifest as complete and
     calls `publish`. Readers open what `current` names and look again before each search.
@@ -161,17 +162,26 @@ class GenerationStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._seen: tuple[tuple[int, int], Path | None] = ((0, 0), None)
+        self._seen: dict[str, tuple[tuple[int, int], Path]] = {}
 
-    def current(self) -> Path | None:
-        """Return the folder of the live generation, None when there is none. Costs one stat."""
+    def current(self, version: str) -> Path | None:
+        """Return the folder that serves this model version, None when none does. Costs one stat."""
+        pointer, seen = self._pointer(version), self._seen.get(version)
         try:
-            stat = (self.root / POINTER).stat()
-            if self._seen[0] != (stamp := (stat.st_mtime_ns, stat.st_ino)):
-                self._seen = (stamp, self.root / (self.root / POINTER).read_text().strip())
+            stat = pointer.stat()
+            stamp = (stat.st_mtime_ns, stat.st_ino)
+            if seen is None or seen[0] != stamp:
+                seen = self._seen[version] = (stamp, self.root / pointer.read_text().strip())
         except FileNotFoundError:
             return None
-        return self._seen[1]
+        return seen[1]
+
+    def served(self) -> list[str]:
+        """Return the model versions that have a generation serving."""
+        return sorted(path.name.removeprefix(POINTER) for path in self.root.glob(f"{POINTER}*"))
+
+    def _pointer(self, version: str) -> Path:
+        return self.root / f"{POINTER}{version}"
 
     def begin(self, manifest: Manifest, *, copy_of: Path | None = None) -> tuple[Path, Manifest]:
         """Return a new folder, empty or a copy of another generation's, and its manifest, not complete."""
@@ -186,35 +196,49 @@ class GenerationStore:
         return folder, started
 
     def publish(self, folder: Path) -> None:
-        """Make this generation, new or old, the live one; raises IndexUnavailable if it is not finished."""
-        if not Manifest.read(folder).is_complete:
+        """Let this generation, new or old, serve its model version; raises IndexUnavailable if it is not finished."""
+        manifest = Manifest.read(folder)
+        if not manifest.is_complete:
             raise IndexUnavailable(f"index generation {folder.name} was not finished and cannot go live")
         sync_folder(folder)
-        if (retired := self.current()) and retired.exists():
-            os.utime(retired)  # prune counts from here
-        write_atomically(self.root / POINTER, folder.name)
+        self._retire(manifest.model_version)
+        write_atomically(self._pointer(manifest.model_version), folder.name)
 
-    def rollback(self) -> Path:
-        """Make the newest finished generation before the live one live again and return its folder."""
-        live = self.current() or self.root
-        older = [folder for folder in self.folders() if folder < live and is_finished(folder)]
+    def withdraw(self, version: str) -> None:
+        """Let no generation serve this model version any more; without one nothing happens."""
+        self._retire(version)
+        self._pointer(version).unlink(missing_ok=True)
+
+    def _retire(self, version: str) -> None:
+        if (retired := self.current(version)) and retired.exists():
+            os.utime(retired)  # prune counts from here
+
+    def rollback(self, version: str) -> Path:
+        """Let the newest finished generation before the one that serves `version` do so; return its folder."""
+        live = self.current(version) or self.root
+        older = [folder for folder in self._finished(version) if folder < live]
         if not older:
             raise IndexUnavailable(f"no finished index generation is older than {live.name}; {REINDEX}")
         self.publish(older[-1])
         return older[-1]
+
+    def _finished(self, version: str) -> list[Path]:
+        return [folder for folder in self.folders() if is_finished(folder, version)]
 
     def folders(self) -> list[Path]:
         """Return all generations, finished or not, oldest first."""
         return sorted(path for path in self.root.glob(f"{PREFIX}*") if path.is_dir())
 
     def prune(self, keep: int = 2) -> list[str]:
-        """Remove all but the live and the newest `keep` finished generations; return the names removed.
+        """Remove all but what serves and the newest `keep` finished of each version served; return the names removed.
 
         A generation retired less than a minute ago stays, as does an unfinished one for a day.
         Call it under `write_lock`.
         """
-        finished = [folder for folder in self.folders() if is_finished(folder)]
-        kept = {self.current(), *finished[len(finished) - keep :]}
+        kept: set[Path | None] = set()
+        for version in self.served():
+            finished = self._finished(version)
+            kept |= {self.current(version), *finished[len(finished) - keep :]}
         removed = [folder for folder in self.folders() if folder not in kept and _is_over(folder)]
         for folder in removed:
             shutil.rmtree(folder)
@@ -233,11 +257,13 @@ class GenerationStore:
             raise IndexUnavailable(f"{error} is writing the index; try again when it is done") from None
 
 
-def is_finished(folder: Path) -> bool:
+def is_finished(folder: Path, version: str | None = None) -> bool:
+    """Return whether the generation is complete, and of this model version if one is named."""
     try:
-        return Manifest.read(folder).is_complete
+        manifest = Manifest.read(folder)
     except IndexUnavailable:
         return False
+    return manifest.is_complete and version in (None, manifest.model_version)
 
 
 def _is_over(folder: Path) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.engine import fusion
-from retrieval.engine.config import SearchConfig
+from retrieval.engine.config import RERANK_BLEND, RERANK_DEPTH, SearchConfig
 from retrieval.engine.facets import FacetCounter, combine, filter_masks, sort_rows
 from retrieval.engine.fusion import Candidates, Evidence, Floats
 from retrieval.engine.generation import Generation
@@ -210,7 +210,8 @@ class Pipeline:
         self, text: str, product_ids: Ids, table: ExplanationTable, stopwatch: Stopwatch
     ) -> npt.NDArray[np.intp]:
         """Return the order after the cross-encoder has read the best again; fills in its scores."""
-        depth = min(self.config.rerank_depth, len(product_ids))
+        depth, blend = self._reranking
+        depth = min(depth, len(product_ids))
         order = np.arange(len(product_ids))
         if self.reranker is None or depth < 2:
             return order
@@ -219,11 +220,15 @@ class Pipeline:
             documents = [texts.get(product_id, ("", "")) for product_id in product_ids[:depth].tolist()]
             scores = self.reranker.score(text, documents).astype(np.float64)
             table.rerank[:depth] = scores
-            blended = self.config.rerank_blend * _scale(scores) + (1 - self.config.rerank_blend) * _scale(
-                table.fused[:depth]
-            )
+            blended = blend * _scale(scores) + (1 - blend) * _scale(table.fused[:depth])
             order[:depth] = np.argsort(-blended, kind="stable")
         return order
+
+    @property
+    def _reranking(self) -> tuple[int, float]:
+        """How many products the reranker reads, and its share of their score."""
+        depth, blend = self.config.rerank_depth, self.config.rerank_blend
+        return RERANK_DEPTH if depth is None else depth, RERANK_BLEND if blend is None else blend
 
     def _put_code_first(self, found: ResultSet, code: str) -> ResultSet:
         """Return the set with the products whose SKU or GTIN was typed in front."""

@@ -106,6 +106,11 @@ def document_fields(document: Document) -> dict[str, str]:
     }
 
 
+def full_text(document: Document) -> str:
+    """Return all a reader may know of the product, most telling first."""
+    return ". ".join(text for text in document_fields(document).values() if text)
+
+
 def _attribute_texts(document: Document) -> Iterator[str]:
     for name, value in document.attributes.items():
         if value.casefold() in ("yes", "true"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,17 @@ import numpy as np
 import openvino
 import torch
 from sentence_transformers import SentenceTransformer
-from torch.jit._trace import TracerWarning
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging as _transformers_logging
 
-from retrieval.engine.exported import NETWORK, TOKENIZER, EncoderError, ModelCard
+from retrieval.engine.exported import NETWORK, QUERY_TOWER, TOKENIZER, EncoderError, ModelCard
+from retrieval.learning.adapters import load_cross_encoder, load_two_tower, quiet
+from retrieval.learning.sources import Side, is_untied
 
 TEXTS = ["a first text of a few words", "another", "the third is longer than both, so that they are padded " * 4]
 PAIRS = [("a query", text) for text in TEXTS]
 Features = Mapping[str, torch.Tensor]
-transformers_logging: Any = _transformers_logging  # its functions have no types
+Pair = tuple[str, str]
+CALIBRATION_PAIRS = 300
+QUANTIZED_TOLERANCE = 0.5  # coarse: how much ranking it costs is for the gate to say
 
 
 class SentenceEncoder(torch.nn.Module):
@@ -57,26 +59,45 @@ class PairScorer(torch.nn.Module):
         return logits[:, -1:]
 
 
-def convert(kind: str, source: Path, folder: Path, *, base: str, version: str) -> None:
+def convert(
+    kind: str, source: Path, folder: Path, *, base: str, version: str, quantize_with: Sequence[Pair] = ()
+) -> None:
     """Write the network, tokenizer and card of the model in `source` to `folder`.
 
-    `kind`: two-tower or cross-encoder. Raises EncoderError when the model cannot be loaded or converted.
+    `kind`: two-tower or cross-encoder. Of untied towers that for queries goes to a folder within. `quantize_with`:
+    pairs of a query and a product's text, with which a cross-encoder's weights and activations become int8.
+    Raises EncoderError when the model cannot be loaded or converted.
     """
-    write = {"two-tower": _write_encoder, "cross-encoder": _write_reranker}[kind]
-    with _quiet(), torch.inference_mode():
+    with quiet(), torch.inference_mode():
         try:
-            facts = write(source, folder)
+            if kind == "two-tower":
+                facts = _write_towers(source, folder, base, version)
+            else:
+                facts = _write_reranker(source, folder, quantize_with)
         except EncoderError:
             raise
-        except Exception as error:  # each library beneath has errors of its own for files it cannot use
+        except Exception as error:  # each library beneath has errors of its own for what it cannot use
             raise EncoderError(f"the {kind} model in {source} cannot be converted: {error}") from error
     ModelCard(kind=kind, base=base, version=version, **facts).write(folder)
 
 
-def _write_encoder(source: Path, folder: Path) -> dict[str, Any]:
-    model = SentenceTransformer(
-        str(source), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True, "dtype": torch.float32}
-    ).eval()
+def _write_towers(source: Path, folder: Path, base: str, version: str) -> dict[str, Any]:
+    """Write one tower, or both, and return the facts of the first: that of the products."""
+    facts = _write_encoder(source, folder, "product")
+    if not is_untied(source):
+        return facts
+    (folder / QUERY_TOWER).mkdir()
+    query_facts = _write_encoder(source, folder / QUERY_TOWER, "query")
+    if query_facts["dim"] != facts["dim"]:
+        raise EncoderError(
+            f"model {source} has towers of {query_facts['dim']} and {facts['dim']} numbers, which cannot be compared"
+        )
+    ModelCard(kind="two-tower", base=base, version=version, **query_facts).write(folder / QUERY_TOWER)
+    return facts | {"towers": "untied"}
+
+
+def _write_encoder(source: Path, folder: Path, side: Side) -> dict[str, Any]:
+    model = load_two_tower(source, side=side)
     prompts = model.prompts or {}
     if any(prompts.values()) and not all(getattr(module, "include_prompt", True) for module in model):
         raise EncoderError(f"model {source} leaves its prompt out of pooling, which is not supported")
@@ -95,21 +116,18 @@ def _write_encoder(source: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def _write_reranker(source: Path, folder: Path) -> dict[str, Any]:
-    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
-    model, loading = AutoModelForSequenceClassification.from_pretrained(
-        source, use_safetensors=True, local_files_only=True, output_loading_info=True, dtype=torch.float32
-    )
-    if loading["missing_keys"]:
-        raise EncoderError(
-            f"model {source} is no cross-encoder: it has no {', '.join(sorted(loading['missing_keys']))}"
-        )
-    if model.config.num_labels > 2:
-        raise EncoderError(f"model {source} has {model.config.num_labels} labels, expected 1 or 2")
+def _write_reranker(source: Path, folder: Path, quantize_with: Sequence[Pair]) -> dict[str, Any]:
+    model, tokenizer = load_cross_encoder(source, needs_head=True)
     max_tokens = _limit_tokens(model, tokenizer)
-    _save_network(PairScorer(model.eval()), _tokenize(tokenizer, PAIRS, max_tokens), folder)
+    module, features = PairScorer(model), _tokenize(tokenizer, PAIRS, max_tokens)
+    if quantize_with:
+        samples = [_tokenize(tokenizer, [pair], max_tokens) for pair in quantize_with[:CALIBRATION_PAIRS]]
+        _save_quantized(module, features, samples, folder)
+    else:
+        _save_network(module, features, folder)
     _save_tokenizer(tokenizer, folder)
-    return {"max_tokens": max_tokens, "dim": 1, "pad_id": tokenizer.pad_token_id or 0}
+    precision = "int8" if quantize_with else "float"
+    return {"max_tokens": max_tokens, "dim": 1, "pad_id": tokenizer.pad_token_id or 0, "precision": precision}
 
 
 def _tokenize(tokenizer: Any, texts: list[Any], max_tokens: int) -> dict[str, torch.Tensor]:
@@ -134,16 +152,40 @@ def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
 
 
 def _save_network(module: SentenceEncoder | PairScorer, features: Features, folder: Path) -> int:
-    """Write the network, batch and length left open, weights in half precision; return its number of outputs."""
+    """Write the network, weights in half precision; return its number of outputs."""
+    openvino.save_model(_trace(module, features), folder / NETWORK, compress_to_fp16=True)
+    return _check_network(module, features, folder)
+
+
+def _save_quantized(module: PairScorer, features: Features, samples: Sequence[Features], folder: Path) -> None:
+    """Write the network with weights and activations in int8, their ranges taken from the samples."""
+    try:
+        nncf: Any = import_module("nncf")  # takes 1.5 s, for this alone
+    except ImportError as error:
+        raise EncoderError("int8 needs a package that is not installed; run: pip install nncf") from error
+    network = _trace(module, features)
+    ports = [port.get_any_name() for port in network.inputs]
+    data = nncf.Dataset(samples, lambda sample: {name: sample[name].numpy() for name in ports})
+    with redirect_stdout(StringIO()):  # its progress bars: standard output is for what a command answers
+        quantized = nncf.quantize(
+            network, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(samples), fast_bias_correction=True
+        )
+    openvino.save_model(quantized, folder / NETWORK, compress_to_fp16=True)
+    _check_network(module, features, folder, tolerance=QUANTIZED_TOLERANCE)
+
+
+def _trace(module: SentenceEncoder | PairScorer, features: Features) -> openvino.Model:
+    """Return the network, batch and length left open."""
     network = openvino.convert_model(module, example_input=dict(features))
     for port in network.inputs:
         port.get_node().set_partial_shape(openvino.PartialShape([-1, -1]))
     network.validate_nodes_and_infer_types()
-    openvino.save_model(network, folder / NETWORK, compress_to_fp16=True)
-    return _check_network(module, features, folder)
+    return network
 
 
-def _check_network(module: SentenceEncoder | PairScorer, features: Features, folder: Path) -> int:
+def _check_network(
+    module: SentenceEncoder | PairScorer, features: Features, folder: Path, tolerance: float = 0.01
+) -> int:
     """Return the network's number of outputs; raises EncoderError unless it does what the model does.
 
     The texts are other in number and length than those traced: what tracing made a constant shows here.
@@ -154,23 +196,6 @@ def _check_network(module: SentenceEncoder | PairScorer, features: Features, fol
     expected = module(**fewer).float().numpy()
     found = np.asarray(network([fewer[port.get_any_name()].numpy() for port in network.inputs])[0])
     error = float(np.abs(expected - found).max() / max(np.abs(expected).max(), module.unit))
-    if not error < 0.01:
+    if not error < tolerance:
         raise EncoderError(f"the converted network is off by {error:.2%}: this kind of model is not supported")
     return int(found.shape[1])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep back what tracing says of the libraries' own code: the check at the end is what counts."""
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    with warnings.catch_warnings():
-        for library in ("torch", "transformers", "sentence_transformers", "openvino"):
-            warnings.filterwarnings("ignore", module=rf"{library}\.")
-        warnings.filterwarnings("ignore", category=TracerWarning)
-        try:
-            yield
-        finally:
-            transformers_logging.set_verbosity(level)
-            transformers_logging.enable_progress_bar()

@@ -26,6 +26,7 @@ class LabelledQuery:
     grades: Mapping[int, float]
     source: str
     weight: float = 1.0
+    is_complete: bool = False  # every product without a grade is wrong
 
     @property
     def positives(self) -> list[int]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from retrieval.engine.exported import REGISTER, is_complete, read_register
+from retrieval.engine.exported import REGISTER, is_complete, read_register, register_key
 from retrieval.learning import sources
+
+Pair = tuple[str, str]
 
 
 def export_encoder(name: str, models_dir: Path) -> Path:
@@ -23,29 +26,37 @@ def export_encoder(name: str, models_dir: Path) -> Path:
     return _export("two-tower", name, models_dir)
 
 
-def export_reranker(name: str, models_dir: Path) -> Path:
+def export_reranker(name: str, models_dir: Path, *, quantize_with: Sequence[Pair] = ()) -> Path:
     """Return the folder of cross-encoder `name` (one label, or two) in the engine's form, made unless it is there.
 
-    Otherwise as `export_encoder`.
+    `quantize_with`: pairs of a query and a product's text, some hundred of the kind it will read; with them the
+    model becomes int8, a version of its own beside the other. Otherwise as `export_encoder`.
     """
-    return _export("cross-encoder", name, models_dir)
+    return _export("cross-encoder", name, models_dir, quantize_with)
 
 
-def _export(kind: str, name: str, models_dir: Path) -> Path:
+def _export(kind: str, name: str, models_dir: Path, quantize_with: Sequence[Pair] = ()) -> Path:
     source = sources.resolve_model(name)
+    precision = "int8" if quantize_with else "float"
     with _lock(models_dir):
-        snapshot = f"{kind}:{name}@{sources.stamp(source)}"
+        key = register_key(kind, name, precision)
+        pairs = repr(list(quantize_with)) if quantize_with else ""
+        snapshot = f"{key}@{sources.stamp(source)}{_digest(pairs)}"
         version = read_register(models_dir).get(snapshot)
         if version is None or not is_complete(models_dir / version):
-            local = sources.fetch(source)
-            version = sources.name_version(local, kind, sources.base_name(name))
+            local, base = sources.fetch(source), sources.base_name(name)
+            version = sources.name_version(local, kind, base if precision == "float" else f"{base}-int8", more=pairs)
             if not is_complete(models_dir / version):
-                _convert(kind, local, models_dir / version, sources.base_name(name))
-        _register(models_dir, {f"{kind}:{name}": version, snapshot: version})
+                _convert(kind, local, models_dir / version, base, quantize_with)
+        _register(models_dir, {key: version, snapshot: version})
     return models_dir / version
 
 
-def _convert(kind: str, source: Path, folder: Path, base: str) -> None:
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest() if text else ""
+
+
+def _convert(kind: str, source: Path, folder: Path, base: str, quantize_with: Sequence[Pair]) -> None:
     """Fill a folder beside and then rename it: nobody sees half a model."""
     from retrieval.learning import conversion  # brings torch
 
@@ -53,7 +64,7 @@ def _convert(kind: str, source: Path, folder: Path, base: str) -> None:
     for leftover in (*folder.parent.glob(".unfinished-*"), folder):  # of exports that were killed: we hold the lock
         shutil.rmtree(leftover, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    conversion.convert(kind, source, unfinished, base=base, version=folder.name)
+    conversion.convert(kind, source, unfinished, base=base, version=folder.name, quantize_with=quantize_with)
     unfinished.rename(folder)
 
 

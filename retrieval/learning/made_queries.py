@@ -17,7 +17,7 @@ from retrieval.engine.types import Document
 from retrieval.learning.examples import EXACT, LabelledQuery
 
 SOURCE = "catalogue"
-MOST_POSITIVES, MOST_NEGATIVES = 50, 20
+MOST_POSITIVES, MOST_NEGATIVES = 500, 20
 LONGEST_VALUE = 24  # characters of an attribute's value that a shopper would type
 MISSED = 1.0  # the grade of a product that misses one condition
 SHORTEST_MISSPELT = 5

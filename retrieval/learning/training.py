@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import math
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch.nn import Module
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
+from retrieval.engine.files import write_atomically
 from retrieval.engine.types import EngineError
+
+STATE = "trainer_state.json"  # written last in a checkpoint
+CLAIM = "training.json"
+CHECKPOINT_COPIES = 3  # of what learns: the weights, and two moments of each
+SMALLEST_FREE_BYTES = 1 << 20
+# What safetensors and torch say of it, which have errors of their own.
+SIGNS_OF_FULL_DISK = ("No space left", "iostream error", "PytorchStreamWriter", "inline_container")
 
 
 class TrainingError(EngineError):
@@ -50,9 +62,11 @@ class Watch(TrainerCallback):
             )
         self._on_step(Step(state.global_step, state.max_steps, loss))
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **facts: Any) -> None:
         if self._is_cancelled():
             self._stop(control, TrainingCancelledError(f"cancelled at step {state.global_step} of {state.max_steps}"))
+        if control.should_save:
+            check_space(Path(str(args.output_dir)), facts["model"])
 
     def _stop(self, control: TrainerControl, trouble: TrainingError) -> None:
         self.trouble = self.trouble or trouble
@@ -61,9 +75,81 @@ class Watch(TrainerCallback):
 
 
 def run(trainer: Trainer, watch: Watch, checkpoints: Path) -> None:
-    """Train, from the last checkpoint if there is one; raises TrainingError when it was stopped or diverged."""
+    """Train, from the last whole checkpoint if there is one.
+
+    Raises TrainingError when it was stopped, diverged or found no room on the disk.
+    """
     trainer.add_callback(watch)
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None  # type: ignore[no-untyped-call]
-    trainer.train(resume_from_checkpoint=last)
+    last = find_checkpoint(checkpoints)
+    with full_disk_told(checkpoints):
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     if watch.trouble:
         raise watch.trouble
+
+
+def find_checkpoint(checkpoints: Path) -> Path | None:
+    """Return the last whole checkpoint; what a killed training left of others is removed."""
+    found = sorted(checkpoints.glob("checkpoint-*"), key=lambda folder: -int(folder.name.rpartition("-")[2]))
+    for folder in found:
+        if _is_whole(folder):
+            return folder
+        shutil.rmtree(folder)
+    return None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Return whether the trainer's state can be read."""
+    try:
+        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def claim(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Note what is trained in `folder`; raises TrainingError when it holds a training of something else."""
+    path, text = folder / CLAIM, json.dumps(facts, indent=2, sort_keys=True)
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise TrainingError(
+            f"{folder} holds a training with other data or settings: choose another folder, or delete this one"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
+
+
+@contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """Raise TrainingError with the cure for whatever is raised because the disk is full."""
+    try:
+        yield
+    except Exception as error:  # each library beneath has its own
+        if not _is_disk_full(error):
+            raise
+        if folder.is_dir():
+            find_checkpoint(folder)  # half a checkpoint only takes room
+        raise TrainingError(
+            f"no space is left on the disk of {folder}: free some and start the training again; it goes on from "
+            "its last checkpoint"
+        ) from error
+
+
+def check_space(checkpoints: Path, model: Module) -> None:
+    """Raise OSError unless there is room for another checkpoint: torch may abort the process where there is none."""
+    learned = sum(weight.numel() * weight.element_size() for weight in model.parameters() if weight.requires_grad)
+    needed = CHECKPOINT_COPIES * learned + SMALLEST_FREE_BYTES
+    if shutil.disk_usage(_find_there(checkpoints)).free < needed:
+        raise OSError(errno.ENOSPC, f"a checkpoint takes {needed:,} bytes")
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if any(sign in str(error) for sign in SIGNS_OF_FULL_DISK):
+        return True
+    return _is_disk_full(error.__cause__ or error.__context__)
+
+
+def _find_there(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())

@@ -2,96 +2,70 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import torch
-from datasets import Dataset  # type: ignore[import-untyped]
-from sentence_transformers import (
-    SentenceTransformer,
-    SentenceTransformerTrainer,
-    SentenceTransformerTrainingArguments,
-)
-from transformers import PrinterCallback
+from safetensors.torch import load_file, save_file
+from torch.utils.data import Sampler, SequentialSampler
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from retrieval.engine.network import has_bf16
-from retrieval.learning.examples import LabelledQuery
-from retrieval.learning.infonce import MaskedInfoNCE, Rows
-from retrieval.learning.training import Step, TrainingError, Watch, run
+from retrieval.learning.infonce import backpropagate, masked_infonce
+from retrieval.learning.rows import Rows, TrainingSet
+from retrieval.learning.towers import Towers, TowerSettings, Tying, find_part, load_towers
+from retrieval.learning.training import Step, TrainingError, Watch, claim, full_disk_told, run
 
-LEAST_QUERIES = 8
+LORA_RATE, FULL_RATE = 3e-4, 5e-5
+WEIGHTS = "learned.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class TwoTowerSettings:
-    """`rows` are pairs seen in each of `epochs`; `dims` the sizes that vectors are to be good at."""
+class TwoTowerSettings(TowerSettings):
+    """`rows` are pairs seen in each of `rounds`; `dims` the sizes that vectors are to be good at.
+
+    `learning_rate`: None for what suits LoRA, or the training of all weights.
+    """
 
     rows: int = 20_000
-    epochs: int = 1
+    rounds: int = 2
     batch_size: int = 512
-    mini_batch_size: int = 32
-    learning_rate: float = 5e-5
+    learning_rate: float | None = None
     temperature: float = 0.05
     dims: tuple[int, ...] = (384, 256, 128, 64)
-    max_tokens: int = 96
     seed: int = 1
     checkpoint_steps: int = 10
 
+    def __post_init__(self) -> None:
+        choices = get_args(Tying)
+        if self.towers not in choices:
+            raise TrainingError(f"unknown towers {self.towers!r}, expected one of: {', '.join(choices)}")
+        for name, least in (("rows", 1), ("rounds", 1), ("batch_size", 2), ("lora_rank", 0), ("max_tokens", 4)):
+            if getattr(self, name) < least:
+                raise TrainingError(f"{name}={getattr(self, name)}, expected {least} or more")
 
-@dataclass(frozen=True)
-class TrainingSet:
-    """Rows, with the queries by number and the products' texts by id that they speak of."""
+        if not self.temperature > 0:
+            raise TrainingError(f"temperature={self.temperature}, expected more than 0")
 
-    rows: Rows
-    queries: Sequence[str]
-    texts: Mapping[int, str]
+    @property
+    def round_steps(self) -> int:
+        """How many batches a round has; rows that fill no batch are left out."""
+        return max(self.rows // self.batch_size, 1)
 
-    def to_dataset(self) -> Dataset:
-        """Return the texts of each row, and its number as the label that the loss knows it by."""
-        products = self.rows.products
-        return Dataset.from_dict(
-            {
-                "query": [self.queries[number] for number in self.rows.queries.tolist()],
-                "product": [self.texts[product_id] for product_id in products[:, 0].tolist()],
-                "wrong": [self.texts[product_id] for product_id in products[:, 1].tolist()],
-                "label": list(range(len(products))),
-            }
-        )
+    @property
+    def rate(self) -> float:
+        return self.learning_rate or (LORA_RATE if self.lora_rank else FULL_RATE)
 
 
-def build_training_set(
-    queries: Sequence[LabelledQuery],
-    texts: Mapping[int, str],
-    negatives: Mapping[str, Sequence[int]],
-    *,
-    count: int,
-    seed: int,
-) -> TrainingSet:
-    """Return `count` rows of a query, one of its positives and one hard negative, queries drawn by their weight.
-
-    `negatives`: mined products by the query's text, beside those known to be wrong. Raises TrainingError when there
-    are too few queries to learn from.
-    """
-    usable = [query for query in queries if query.positives and (query.negatives or negatives.get(query.text))]
-    if len(usable) < LEAST_QUERIES:
-        raise TrainingError(
-            f"{len(usable)} of {len(queries)} queries have both a product that answers them and one that does not; "
-            f"at least {LEAST_QUERIES} are needed: add ratings, or learn from the catalogue"
-        )
-    rng = random.Random(f"rows-{seed}")
-    drawn = rng.choices(range(len(usable)), [query.weight for query in usable], k=count)
-    positives = [query.positives for query in usable]
-    wrong = [[*query.negatives, *negatives.get(query.text, ())] for query in usable]
-    products = [[rng.choice(positives[at]), rng.choice(wrong[at])] for at in drawn]
-    rows = Rows(np.array(drawn, np.int64), np.array(products, np.int64), [frozenset(right) for right in positives])
-    return TrainingSet(rows, [query.text for query in usable], texts)
+Teach = Callable[[int, Towers], TrainingSet]
 
 
 def train(
-    base: Path,
+    base: str,
     learned: TrainingSet,
     settings: TwoTowerSettings,
     folder: Path,
@@ -99,45 +73,120 @@ def train(
     on_step: Callable[[Step], None] = lambda step: None,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> Path:
-    """Train the model in `base` on a training set and return the folder of the new one, `folder`/model.
+    """Train towers that start as model `base` and return the product tower's folder.
 
-    A training that was killed or cancelled goes on from its last checkpoint when called again with the same
-    arguments. Raises TrainingError.
+    It is `folder`/adapter, or `folder`/model where all weights were trained; untied towers have query_adapter or
+    query_model beside it. A training that was killed or cancelled goes on from its last checkpoint when called
+    again with the same arguments. Raises TrainingError.
     """
-    model = SentenceTransformer(str(base), local_files_only=True, model_kwargs={"use_safetensors": True})
-    longest, model.max_seq_length = model.max_seq_length, settings.max_tokens
-    loss = MaskedInfoNCE(
-        model,
-        learned.rows,
-        temperature=settings.temperature,
-        dims=[size for size in settings.dims if size <= (model.get_embedding_dimension() or 0)],
-        mini_batch_size=settings.mini_batch_size,
+    claim_training(folder, base, settings, learned.digest())
+    return train_with(
+        base, lambda number, towers: learned, settings, folder, on_step=on_step, is_cancelled=is_cancelled
     )
-    dataset, checkpoints = learned.to_dataset(), folder / "checkpoints"
-    arguments = _to_arguments(settings, checkpoints, len(dataset))
-    trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=dataset, loss=loss)
-    trainer.remove_callback(PrinterCallback)
+
+
+def claim_training(folder: Path, base: str, settings: TwoTowerSettings, digest: str) -> None:
+    """Note what is trained in `folder`; raises TrainingError when it holds another training."""
+    with full_disk_told(folder):
+        claim(folder, {"base": base, "settings": asdict(settings), "data": digest})
+
+
+def train_with(
+    base: str,
+    teach: Teach,
+    settings: TwoTowerSettings,
+    folder: Path,
+    *,
+    on_step: Callable[[Step], None],
+    is_cancelled: Callable[[], bool],
+) -> Path:
+    """Train on what `teach` gives for each round, from 0, and the towers as they are then; otherwise as `train`."""
+    finished, checkpoints = find_part(folder, settings), folder / "checkpoints"
+    if finished.is_dir():
+        return finished
+    torch.manual_seed(settings.seed)  # adapters begin at random
+    towers = load_towers(base, settings)
+    trainer = TowerTrainer(towers, teach, settings, checkpoints)
     run(trainer, Watch(on_step, is_cancelled), checkpoints)
-    model.max_seq_length = longest
-    model.save(str(folder / "model"), create_model_card=False)
-    return folder / "model"
+    with full_disk_told(folder):
+        towers.save(base, folder)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return finished
 
 
-def _to_arguments(settings: TwoTowerSettings, checkpoints: Path, rows: int) -> SentenceTransformerTrainingArguments:
-    return SentenceTransformerTrainingArguments(
+class TowerTrainer(Trainer):
+    """A trainer whose steps are batches of the round's rows, in their order, and whose checkpoints hold what learns."""
+
+    def __init__(self, towers: Towers, teach: Teach, settings: TwoTowerSettings, checkpoints: Path) -> None:
+        ticks: list[dict[str, Any]] = [{"tick": torch.tensor(0)}] * (settings.rounds * settings.round_steps)
+        super().__init__(
+            model=towers,
+            args=_to_arguments(settings, checkpoints),
+            train_dataset=ticks,
+            data_collator=lambda chosen: chosen[0],
+            callbacks=[RoundEnds(settings.round_steps)],
+        )
+        self.remove_callback(PrinterCallback)
+        self._towers, self._teach, self._settings = towers, teach, settings
+        self._dims = [size for size in settings.dims if size < towers.dim] + [towers.dim]
+        self._round, self._learned = (
+            -1,
+            TrainingSet(Rows(np.empty(0, np.int64), np.empty((0, 2), np.int64), []), [], {}),
+        )
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Add the gradients of the step's batch and return its loss."""
+        number, step = divmod(self.state.global_step, self._settings.round_steps)
+        self._towers.eval()
+        if number != self._round:
+            self._learned, self._round = self._teach(number, self._towers), number
+        learned, size = self._learned, self._settings.batch_size
+        batch = learned.rows.take(step * size, size)
+        loss_of = partial(masked_infonce, batch=batch, temperature=self._settings.temperature, dims=self._dims)
+        queries = [learned.queries[query] for query in batch.queries.tolist()]
+        products = [learned.texts[product_id] for product_id in batch.products.tolist()]
+        return backpropagate(self._towers.query, self._towers.product, queries, products, loss_of)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: weight.detach().cpu() for name, weight in self._towers.learned().items()}, folder / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        saved = load_file(Path(resume_from_checkpoint) / WEIGHTS)
+        with torch.no_grad():
+            for name, weight in self._towers.learned().items():
+                weight.copy_(saved[name])
+
+
+class RoundEnds(TrainerCallback):
+    """Saves a checkpoint at the end of each round: a kill while the next is prepared costs no step."""
+
+    def __init__(self, round_steps: int) -> None:
+        self._round_steps = round_steps
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step % self._round_steps == 0:
+            control.should_save = True
+
+
+def _to_arguments(settings: TwoTowerSettings, checkpoints: Path) -> TrainingArguments:
+    return TrainingArguments(
         output_dir=str(checkpoints),
-        per_device_train_batch_size=settings.batch_size,
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
+        per_device_train_batch_size=1,
+        max_steps=settings.rounds * settings.round_steps,
+        learning_rate=settings.rate,
+        weight_decay=0.01 if settings.lora_rank else 0.0,
         warmup_steps=0.1,
         use_cpu=not torch.cuda.is_available(),
-        bf16=torch.cuda.is_available() or has_bf16(),
         logging_steps=1,
         save_steps=settings.checkpoint_steps,
         save_total_limit=1,
         seed=settings.seed,
-        data_seed=settings.seed,
-        dataloader_drop_last=rows >= settings.batch_size,
+        remove_unused_columns=False,
         disable_tqdm=True,
         report_to="none",
     )

@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
                 ('model_version', models.CharField(blank=True, max_length=100)),
                 ('recipe_version', models.CharField(blank=True, max_length=20)),
                 ('is_full', models.BooleanField(default=True, help_text='Built anew, not from the generation before.')),
-                ('state', models.CharField(choices=[('building', 'Building'), ('live', 'Live'), ('retired', 'Retired'), ('failed', 'Failed')], default='building', max_length=10)),
+                ('state', models.CharField(choices=[('preparing', 'Preparing'), ('building', 'Building'), ('live', 'Live'), ('shadow', 'Shadow'), ('retired', 'Retired'), ('failed', 'Failed')], default='building', max_length=10)),
                 ('products_total', models.PositiveIntegerField(default=0)),
                 ('products_done', models.PositiveIntegerField(default=0)),
                 ('embedded', models.PositiveIntegerField(default=0, help_text='Texts that had no vector yet.')),

@@ -88,4 +88,16 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('judgement_set', 'query', 'sku'), name='one_grade_per_query_and_product')],
             },
         ),
+        migrations.CreateModel(
+            name='Diagnosis',
+            fields=[
+            ],
+            options={
+                'verbose_name_plural': 'diagnostics',
+                'proxy': True,
+                'indexes': [],
+                'constraints': [],
+            },
+            bases=('retrieval.indexbuild',),
+        ),
     ]

@@ -44,24 +44,29 @@ class Embedding(models.Model):
 
 
 class IndexBuildQuerySet(models.QuerySet["IndexBuild"]):
-    def mark_live(self, generation: str) -> None:
-        """Note which generation serves now; the one before is retired."""
-        self.filter(state=IndexBuild.State.LIVE).exclude(generation=generation).update(state=IndexBuild.State.RETIRED)
-        self.filter(generation=generation).update(state=IndexBuild.State.LIVE)
-
-    def mark_interrupted(self) -> None:
-        """Note that builds still open were left by a process that died."""
-        self.filter(state=IndexBuild.State.BUILDING).update(
-            state=IndexBuild.State.FAILED, error="interrupted", finished_at=timezone.now()
+    def mark_served(self, live: str, beside: Iterable[str] = ()) -> None:
+        """Note which generation is live and which serve beside it; those that did before are retired."""
+        states, names = IndexBuild.State, set(beside)
+        self.filter(state__in=(states.LIVE, states.SHADOW)).exclude(generation__in={live, *names}).update(
+            state=states.RETIRED
         )
+        self.filter(generation__in=names).update(state=states.SHADOW)
+        if live:
+            self.filter(generation=live).update(state=states.LIVE)
+
+    def mark_interrupted(self, state: IndexBuild.State) -> None:
+        """Note that builds still in this state were left by a process that died."""
+        self.filter(state=state).update(state=IndexBuild.State.FAILED, error="interrupted", finished_at=timezone.now())
 
 
 class IndexBuild(models.Model):
     """One building of an index generation: how far it is and how it ended."""
 
     class State(models.TextChoices):
+        PREPARING = "preparing"  # vectors are made for a model beside the live one
         BUILDING = "building"
         LIVE = "live"
+        SHADOW = "shadow"
         RETIRED = "retired"
         FAILED = "failed"
 
@@ -85,6 +90,14 @@ class IndexBuild(models.Model):
 
     def __str__(self) -> str:
         return f"{self.generation or 'new generation'} ({self.state})"
+
+
+class Diagnosis(IndexBuild):
+    """What the admin hangs the page of diagnostics on, with permissions of its own. It has no table."""
+
+    class Meta:
+        proxy = True
+        verbose_name_plural = "diagnostics"
 
 
 class PastQueryQuerySet(models.QuerySet["PastQuery"]):

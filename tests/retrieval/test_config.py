@@ -1,11 +1,15 @@
 """Search configurations: what is checked, and how they are kept."""
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from retrieval.engine.config import CONFIGS, SearchConfig, get_config
 from retrieval.engine.types import EngineError
+
+FILLED: dict[str, Any] = {"model": "tower-1", "reranker": "reader-1", "rerank_depth": 12, "rerank_blend": 0.8}
 
 
 def test_the_default_is_hybrid():
@@ -28,6 +32,14 @@ def test_unknown_config_is_refused_with_the_choices():
 def test_configs_survive_being_kept_as_json(name):
     assert SearchConfig.from_dict(json.loads(json.dumps(CONFIGS[name].to_dict()))) == CONFIGS[name]
     assert CONFIGS[name].name == name
+
+
+def test_only_one_built_in_config_reranks_and_leaves_depth_and_blend_to_the_card():
+    assert [name for name, config in CONFIGS.items() if config.rerank_depth != 0] == ["hybrid-rerank"]
+    open_config = get_config("hybrid-rerank")
+    assert (open_config.rerank_depth, open_config.rerank_blend) == (None, None)
+    assert open_config.settle(**FILLED) == SearchConfig("hybrid-rerank", **FILLED)
+    assert replace(open_config, rerank_depth=7).settle(**FILLED).rerank_depth == 7
 
 
 def test_what_is_left_out_has_its_default():
@@ -58,6 +70,8 @@ def test_unknown_fusion_is_refused_with_the_choices():
         ("lexical_share", -1, "0 to 1"),
         ("rerank_depth", 201, "0 to 200"),
         ("rerank_blend", 2, "0 to 1"),
+        ("model", "../secrets", "a model's version"),
+        ("reranker", ".hidden", "a model's version"),
     ],
 )
 def test_values_out_of_range_are_refused_with_the_range(setting, value, expected):
@@ -82,6 +96,9 @@ def test_the_ends_of_a_range_belong_to_it(setting, value):
         ("correct_spelling", 0, "bool"),
         ("fusion", ["rrf"], "str"),
         ("name", 7, "str"),
+        ("rerank_depth", 2.5, "int \\| None"),
+        ("rerank_blend", "half", "float \\| None"),
+        ("model", None, "str"),
     ],
 )
 def test_values_of_another_type_are_refused_with_the_type(setting, value, expected):

@@ -51,15 +51,15 @@ def test_the_sites_config_is_measured_over_the_queries_with_a_relevant_product(e
         "relevant_from": 3,
         "depth": 100,
     }
-    assert list(report["configs"]) == ["hybrid"]
-    assert list(report["configs"]["hybrid"]) == [
+    assert list(report["configs"]) == ["hybrid-rerank"]
+    assert list(report["configs"]["hybrid-rerank"]) == [
         "nDCG@10",
         "condensed nDCG@10",
         "Judged@10",
         "R(rel=3)@100",
         "RR(rel=3)@10",
     ]
-    assert report["configs"]["hybrid"]["R(rel=3)@100"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    assert report["configs"]["hybrid-rerank"]["R(rel=3)@100"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
     assert (report["missing_skus"], report["pairs"]) == (0, [])
 
 
@@ -99,7 +99,7 @@ def test_the_per_query_file_has_a_line_for_each_query_and_config(evaluate, tmp_p
 def test_a_lower_grade_makes_more_queries_count(evaluate):
     report = evaluate("--json", "--relevant-from", 1)
     assert (report["queries"], report["relevant_from"]) == (3, 1)
-    assert "R(rel=1)@100" in report["configs"]["hybrid"]
+    assert "R(rel=1)@100" in report["configs"]["hybrid-rerank"]
 
 
 def test_rated_products_that_are_not_on_sale_stay_in_the_ideal_and_are_reported(evaluate):
@@ -107,12 +107,12 @@ def test_rated_products_that_are_not_on_sale_stay_in_the_ideal_and_are_reported(
     report = evaluate("--json", ratings=[("q2", "KETTLE", 3), ("q2", "GONE", 3), ("q2", "LAMP", 0)])
     assert report["missing_skus"] == 2
     assert "2 of 3 rated SKUs are not on sale in this shop, for example GONE" in report["notes"][0]
-    assert report["configs"]["hybrid"]["R(rel=3)@100"]["mean"] == 0.5
+    assert report["configs"]["hybrid-rerank"]["R(rel=3)@100"]["mean"] == 0.5
 
 
 def test_where_too_few_are_rated_the_condensed_figure_is_recommended(evaluate):
     report = evaluate("--json", ratings=[("q1", "RED", 3)])
-    assert report["configs"]["hybrid"]["condensed nDCG@10"]["mean"] == 1
+    assert report["configs"]["hybrid-rerank"]["condensed nDCG@10"]["mean"] == 1
     assert "below 0.95: trust its condensed nDCG@10" in report["notes"][0]
 
 
@@ -125,7 +125,7 @@ def test_a_config_that_finds_nothing_scores_zero_and_is_named(evaluate):
 def test_products_deleted_since_they_were_indexed_are_left_out_as_on_the_site(evaluate):
     Product.objects.filter(sku="BLUE").delete()
     report = evaluate("--json", ratings=[("q1", "RED", 3), ("q1", "BLUE", 0)])
-    assert report["configs"]["hybrid"]["RR(rel=3)@10"]["mean"] == 1
+    assert report["configs"]["hybrid-rerank"]["RR(rel=3)@10"]["mean"] == 1
 
 
 def test_evaluating_is_not_counted_as_shoppers_searching(evaluate):

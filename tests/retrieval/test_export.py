@@ -277,7 +277,7 @@ def test_a_damaged_list_of_modules_is_refused_by_name(model, tmp_path, content):
 @pytest.mark.parametrize("export", [export_encoder, export_reranker])
 def test_a_damaged_model_is_refused_by_name_and_leaves_nothing_to_use(model, tmp_path, name, content, export):
     (model / name).write_bytes(content)
-    with pytest.raises(EncoderError, match=r"model in .*Tiny Model_v2 cannot be converted: "):
+    with pytest.raises(EncoderError, match=r"model in .*Tiny Model_v2 cannot be loaded: "):
         export(str(model), tmp_path / "models")
     assert not [folder for folder in folders(tmp_path / "models") if not folder.startswith(".unfinished-")]
 

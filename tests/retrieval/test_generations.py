@@ -21,6 +21,7 @@ from retrieval.engine.server import ServerIndex, drop_collections
 from retrieval.engine.types import EngineError, IndexUnavailable, Point, SparseVector
 
 WANTED = Manifest("", "model-1", "recipe-1", 3)
+OTHER = replace(WANTED, model_version="model-2")
 DAY_S = 86_400
 ROOT = Path(__file__).parents[2]
 
@@ -45,7 +46,7 @@ def build(store: GenerationStore, product_ids: list[int], manifest: Manifest = W
 
 
 def open_live(store: GenerationStore) -> EdgeIndex:
-    folder = store.current()
+    folder = store.current("model-1")
     assert folder
     manifest = Manifest.read(folder)
     manifest.check(model_version="model-1", recipe_version="recipe-1", dim=3)
@@ -61,26 +62,26 @@ def make_old(folder: Path, age_s: float) -> None:
 
 
 def test_without_a_generation_nothing_is_live(store: GenerationStore) -> None:
-    assert store.current() is None
+    assert store.current("model-1") is None
     assert store.folders() == []
 
 
 def test_the_pointer_moves_to_what_is_published(store: GenerationStore) -> None:
     first, second = build(store, [1]), build(store, [1, 2])
     store.publish(first)
-    assert store.current() == first
+    assert store.current("model-1") == first
     assert found_by(open_live(store)) == [1]
     store.publish(second)
-    assert store.current() == second
+    assert store.current("model-1") == second
     assert found_by(open_live(store)) == [1, 2]
-    assert GenerationStore(store.root).current() == second
+    assert GenerationStore(store.root).current("model-1") == second
 
 
 def test_an_unfinished_generation_is_never_live(store: GenerationStore) -> None:
     folder, _ = store.begin(WANTED)
     with pytest.raises(IndexUnavailable, match=f"{folder.name} was not finished"):
         store.publish(folder)
-    assert store.current() is None
+    assert store.current("model-1") is None
 
 
 def test_a_copy_takes_changes_that_its_source_does_not_see(store: GenerationStore) -> None:
@@ -119,10 +120,10 @@ def test_rollback_returns_to_the_generation_before(store: GenerationStore) -> No
     first, second = build(store, [1]), build(store, [2])
     store.begin(WANTED)
     store.publish(second)
-    assert store.rollback() == first
-    assert store.current() == first
+    assert store.rollback("model-1") == first
+    assert store.current("model-1") == first
     with pytest.raises(IndexUnavailable, match=f"no finished index generation is older than {first.name}"):
-        store.rollback()
+        store.rollback("model-1")
 
 
 def test_prune_keeps_the_live_the_newest_and_what_is_recent(store: GenerationStore) -> None:
@@ -138,6 +139,44 @@ def test_prune_keeps_the_live_the_newest_and_what_is_recent(store: GenerationSto
     make_old(unfinished, 2 * DAY_S)
     make_old(first, 2 * DAY_S)
     assert store.prune(keep=1) == [first.name, unfinished.name]
+
+
+def test_each_model_version_has_a_pointer_of_its_own(store: GenerationStore) -> None:
+    assert store.served() == []
+    first, other = build(store, [1]), build(store, [1, 2], OTHER)
+    store.publish(first)
+    store.publish(other)
+    assert store.served() == ["model-1", "model-2"]
+    assert (store.current("model-1"), store.current("model-2")) == (first, other)
+    second = build(store, [3])
+    store.publish(second)
+    assert (store.current("model-1"), store.current("model-2")) == (second, other)
+    assert store.rollback("model-1") == first
+    with pytest.raises(IndexUnavailable, match=f"older than {other.name}"):
+        store.rollback("model-2")
+
+
+def test_what_is_withdrawn_serves_no_more_and_goes_after_a_grace(store: GenerationStore) -> None:
+    first, other = build(store, [1]), build(store, [1], OTHER)
+    for folder in (first, other):
+        store.publish(folder)
+        make_old(folder, DAY_S)
+    store.withdraw("model-2")
+    assert (store.current("model-2"), store.served()) == (None, ["model-1"])
+    store.withdraw("model-2")
+    assert store.prune() == [], "it was withdrawn only now"
+    make_old(other, DAY_S)
+    assert store.prune() == [other.name]
+
+
+def test_prune_keeps_the_newest_of_each_version_that_serves(store: GenerationStore) -> None:
+    mine = [build(store, [number]) for number in (1, 2, 3)]
+    others = [build(store, [number], OTHER) for number in (1, 2, 3)]
+    for folder in (mine[-1], others[-1]):
+        store.publish(folder)
+    for folder in (*mine, *others):
+        make_old(folder, DAY_S)
+    assert store.prune(keep=2) == [mine[0].name, others[0].name]
 
 
 def test_an_open_index_outlives_its_folder(store: GenerationStore) -> None:
@@ -232,7 +271,7 @@ def test_a_killed_builder_leaves_the_live_generation_and_the_lock_free(store: Ge
         ):
             pass
         builder.send_signal(signal.SIGKILL)
-    assert store.current() == live
+    assert store.current("model-1") == live
     assert found_by(open_live(store)) == [1, 2]
     with store.write_lock(is_waiting=False):
         store.publish(build(store, [3]))

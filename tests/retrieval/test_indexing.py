@@ -17,7 +17,7 @@ from qdrant_client import QdrantClient
 
 from catalog.models import Product
 from catalog.signals import products_changed
-from retrieval import indexing, setup
+from retrieval import generations, indexing, setup
 from retrieval.engine.edge import EdgeIndex
 from retrieval.engine.types import IndexUnavailable, Query
 from retrieval.models import Embedding, IndexBuild, PendingChange
@@ -184,7 +184,7 @@ def test_a_watched_index_answers_until_the_new_one_is_open(mugs):
 @pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning")
 def test_vectors_can_live_on_a_server(mugs, settings, monkeypatch):
     settings.QDRANT_URL, client = "http://qdrant.invalid", QdrantClient(":memory:")
-    monkeypatch.setattr(setup, "get_client", lambda: client)
+    monkeypatch.setattr(generations, "get_client", lambda: client)
     first = indexing.rebuild().generation
     assert search("blue mug")[0] == "Blue ceramic mug"
     kettle = make_product("Steel kettle with whistle")

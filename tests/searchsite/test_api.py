@@ -88,7 +88,7 @@ def test_a_hit_has_all_that_a_result_list_shows(client, indexed_mugs):
         "category": {"name": "Mugs", "path": "kitchen/mugs"},
     }
     assert answer["query"]["searched_text"] == "red ceramic mug"
-    assert (answer["notice"], answer["config"], answer["page"], answer["page_size"]) == (None, "hybrid", 1, 24)
+    assert (answer["notice"], answer["config"], answer["page"], answer["page_size"]) == (None, "hybrid-rerank", 1, 24)
 
 
 def test_a_search_answers_as_described_and_says_where_its_time_went(client, indexed_mugs):

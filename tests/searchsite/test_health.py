@@ -36,7 +36,8 @@ def test_a_whole_site_is_ok(client, indexed_shop):
     assert answer.status_code == 200
     found = answer.json()
     assert (found["status"], found["problems"], found["database"]) == ("ok", [], {"ok": True})
-    live = indexed_shop / "generations" / (indexed_shop / "generations" / "CURRENT").read_text()
+    live = setup.find_generation()
+    assert live is not None
     assert (found["index"]["state"], found["index"]["generation"]) == ("live", live.name)
     assert found["index"]["products"] == 1
     assert 0 <= found["index"]["age_s"] < 60
@@ -60,7 +61,7 @@ def test_without_an_index_the_site_is_degraded_but_answers(client, shop):
 
 @pytest.mark.parametrize("content", ["", "{}", '{"format_version": 99}', "[]"])
 def test_a_damaged_index_is_told(client, indexed_shop, content):
-    folder = setup.get_store().current()
+    folder = setup.find_generation()
     assert folder is not None
     (folder / "manifest.json").write_text(content)
     answer = client.get("/healthz")
@@ -78,6 +79,13 @@ def test_a_model_that_was_not_made_ready_is_told(client, indexed_shop, settings)
     settings.SEARCHSITE = settings.SEARCHSITE | {"MODEL": "some/other-model"}
     answer = client.get("/healthz").json()
     assert (answer["model"], answer["index"]["state"]) == ({"version": None}, "unusable")
+
+
+def test_a_reranker_that_was_not_made_ready_is_told(client, indexed_shop, settings):
+    settings.SEARCHSITE = settings.SEARCHSITE | {"RERANKER": "some/reader-model"}
+    answer = client.get("/healthz").json()
+    assert (answer["status"], answer["index"]["state"]) == ("degraded", "live")
+    assert answer["problems"] == ["The reranker was not made ready, searches go without: run manage.py reindex."]
 
 
 def test_changes_that_nobody_takes_in_are_told(client, indexed_shop):

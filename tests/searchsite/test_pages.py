@@ -188,7 +188,8 @@ def test_a_product_no_longer_sold_shows_others_like_it(client, filled):
 
 
 def test_without_an_index_the_database_answers_with_a_notice(client, filled):
-    (setup.get_store().root / "CURRENT").unlink()
+    store = setup.get_store()
+    store.withdraw(*store.served())
     setup.forget_pipelines()
     html = get_html(client, RESULTS, {"q": "ceramic mug"})
     assert NOTICE in html

@@ -108,7 +108,8 @@ def evaluate(judgements: JudgementSet, names: list[str], relevant_from: int | No
     """
     relevant_from = judgements.usual_relevant_from if relevant_from is None else relevant_from
     counted = judgements.with_relevant(relevant_from)
-    pipelines = {name: _get_complete_pipeline(name) for name in names or [settings.SEARCHSITE["CONFIG"]]}
+    own = settings.SEARCHSITE["CONFIG"]
+    pipelines = {name: _get_complete_pipeline(name) for name in names} or {own: get_pipeline(own)}
     missing = find_missing(counted)
     return evaluate_answers(search_all(pipelines, counted.queries, depth), counted, relevant_from, missing)
 
@@ -116,7 +117,7 @@ def evaluate(judgements: JudgementSet, names: list[str], relevant_from: int | No
 def _get_complete_pipeline(name: str) -> Pipeline:
     """Return the pipeline; raises EngineError where it would quietly be a lesser one."""
     pipeline = get_pipeline(get_config(name).name)
-    if pipeline.config.rerank_depth and pipeline.reranker is None:
+    if get_config(name).rerank_depth != 0 and pipeline.reranker is None:
         raise EngineError(f"config {name!r} reranks, but no reranker is set: name a model in SEARCHSITE_RERANKER")
     return pipeline
 

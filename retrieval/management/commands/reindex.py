@@ -9,16 +9,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from retrieval import indexing
+from retrieval.embedding import Progress
 from retrieval.engine.types import EngineError
 from retrieval.models import IndexBuild
 
@@ -31,15 +26,22 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--pending", action="store_true", help="only bring waiting changes into the live index")
+        parser.add_argument(
+            "--model",
+            metavar="NAME",
+            help="build the index of this model beside the live one: default, a folder, a name",
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
-    def handle(self, *args: Any, pending: bool, **options: Any) -> None:
+    def handle(self, *args: Any, pending: bool, model: str | None, **options: Any) -> None:
+        if pending and model:
+            raise CommandError("--pending and --model: expected one of them; waiting changes go into every index")
         try:
             with _progress_bar() as show:
-                indexing.index_pending(show) if pending else indexing.rebuild(show)
+                build = _build(show, pending, model)
         except EngineError as error:
             raise CommandError(str(error)) from error
-        self._print(IndexBuild.objects.filter(state=IndexBuild.State.LIVE).first(), options["json"])
+        self._print(build, options["json"])
 
     def _print(self, build: IndexBuild | None, as_json: bool) -> None:
         if build is None or build.finished_at is None:
@@ -56,6 +58,16 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps(facts) if as_json else text)
 
 
+def _build(show: Progress, pending: bool, model: str | None) -> IndexBuild | None:
+    """Build what was asked for and return its row; of waiting changes, the live index's."""
+    if model:
+        return indexing.build_shadow(model, show)
+    if not pending:
+        return indexing.rebuild(show)
+    indexing.index_pending(show)
+    return IndexBuild.objects.filter(state=IndexBuild.State.LIVE).first()
+
+
 class _progress_bar:  # noqa: N801
     """A bar on the terminal that follows a build; silent where there is no terminal."""
 
@@ -67,7 +79,7 @@ class _progress_bar:  # noqa: N801
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        self._progress = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+        self._progress = Bar(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
         self._task = self._progress.add_task("index", total=None)
 
     def __enter__(self) -> Any:

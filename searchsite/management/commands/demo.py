@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand
 
 from catalog.management.commands.make_sample_shop import write_products
 from catalog.models import Product
-from retrieval.setup import get_store
+from retrieval.setup import find_generation
 from searchsite.management.commands.serve import check_port
 
 ADMIN = "admin"
@@ -41,7 +41,7 @@ class Command(BaseCommand):
             path = Path(settings.DATA_DIR) / "sample-products.jsonl.gz"
             write_products(path, products, seed)
             call_command("import_products", str(path), stdout=self.stdout)
-        if get_store().current() is None:
+        if find_generation() is None:
             self.stdout.write("Building the search index …")
             call_command("reindex", stdout=self.stdout)
         self._announce_admin(host, port)

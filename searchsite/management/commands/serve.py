@@ -1,4 +1,4 @@
-"""Run the site: the web server, and in the embedded profile the worker beside it."""
+"""Run the site: the web server, and in the embedded profile the workers beside it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from searchsite.processes import Child, Supervisor, web_command, worker_command
+from searchsite.processes import Child, Supervisor, learner_command, web_command, worker_command
 
 
 class Command(BaseCommand):
-    help = "Bring the database up to date, then run the web server and a worker until interrupted."
+    help = "Bring the database up to date, then run the web server, a worker and a learner until interrupted."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
@@ -21,15 +21,16 @@ class Command(BaseCommand):
         parser.add_argument("--workers", type=int, default=1, help="web processes (default: 1)")
         parser.add_argument("--threads", type=int, default=4, help="threads in each (default: 4)")
         parser.add_argument("--no-worker", action="store_true", help="run the web server only")
+        parser.add_argument("--no-learner", action="store_true", help="run no worker that trains models")
 
-    def handle(
-        self, *args: Any, host: str, port: int, workers: int, threads: int, no_worker: bool, **options: Any
-    ) -> None:
+    def handle(self, *args: Any, host: str, port: int, workers: int, threads: int, **options: Any) -> None:
         check_port(host, port)
         call_command("migrate", verbosity=0)
         children = [Child("web server", web_command(f"{host}:{port}", workers, threads))]
-        if not no_worker:
+        if not options["no_worker"]:
             children.append(Child("worker", worker_command()))
+        if not (options["no_worker"] or options["no_learner"]):
+            children.append(Child("learner", learner_command()))
         self.stdout.write(self.style.SUCCESS(f"The shop is at http://{host}:{port}/  (Ctrl+C stops it)"))
         Supervisor(children, self.stderr.write).run()
 

@@ -1,0 +1,202 @@
+"""Admin pages of model versions: what each is and how good, and which one serves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from tempfile import TemporaryFile
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseForbidden, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html, format_html_join
+from unfold.admin import ModelAdmin
+from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminFileFieldWidget
+
+from retrieval import registry
+from retrieval.engine.types import EngineError
+from retrieval.learning.versions import flatten
+from retrieval.models import ModelVersion
+
+GATE = {True: "passed", False: "failed", None: "not judged"}
+GATE_COLOURS = {"passed": "success", "failed": "danger", "not judged": "info"}
+FIGURES = ("name", "queries", "champion", "challenger", "difference", "low", "high", "wins", "losses", "state")
+TABLE = '<table style="border-collapse: collapse"><tbody>{}</tbody></table>'
+CELL = '<{0} style="text-align: left; padding: .15rem .75rem .15rem 0">{1}</{0}>'
+
+
+class ArchiveForm(forms.ModelForm):  # type: ignore[type-arg]
+    """An archive of a model version; its cleaning imports it, for only then is it known to be one."""
+
+    archive = forms.FileField(
+        widget=UnfoldAdminFileFieldWidget, help_text="Written by a shop's manage.py models export, or its admin."
+    )
+
+    class Meta:
+        model = ModelVersion
+        fields = ()
+
+    def clean_archive(self) -> Any:
+        try:
+            self.instance = registry.import_archive(self.cleaned_data["archive"].file)
+        except EngineError as error:
+            raise ValidationError(str(error)) from error
+        return self.cleaned_data["archive"]
+
+
+@admin.register(ModelVersion)
+class ModelVersionAdmin(ModelAdmin):
+    list_display = ("name", "kind", "show_live", "show_gate", "origin", "show_size", "created_at")
+    list_filter = ("kind", "origin")
+    search_fields = ("name", "note", "base")
+    actions_list = ("roll_back_two_tower", "roll_back_cross_encoder")
+    actions_detail = ("promote", "download")
+    fields = (
+        "name", "kind", "show_live", "origin", "base", "parent", "exported", "dim", "recipe_version", "data_hash",
+        "show_size", "show_verdict", "show_metrics", "show_settings", "note", "created_at",
+    )  # fmt: skip
+
+    def get_form(self, request: HttpRequest, version: ModelVersion | None = None, **options: Any) -> Any:
+        return ArchiveForm if version is None else super().get_form(request, version, **options)
+
+    def get_fields(self, request: HttpRequest, version: ModelVersion | None = None) -> tuple[str, ...]:
+        return ("archive",) if version is None else self.fields
+
+    def get_readonly_fields(self, request: HttpRequest, version: ModelVersion | None = None) -> tuple[str, ...]:
+        return () if version is None else self.fields
+
+    def has_change_permission(self, request: HttpRequest, version: ModelVersion | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, version: ModelVersion | None = None) -> bool:
+        return (version is None or not registry.find_use(version)) and super().has_delete_permission(request, version)
+
+    def has_serve_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return bool(request.user.is_active and request.user.is_superuser)
+
+    # --- what is shown ---------------------------------------------------------------------------------
+
+    @display(description="Serves", label={"live": "success"})
+    def show_live(self, version: ModelVersion) -> str:
+        return "live" if registry.is_live(version) else ""
+
+    @display(description="Gate", label=GATE_COLOURS)
+    def show_gate(self, version: ModelVersion) -> str:
+        return GATE[version.verdict.get("is_passed")]
+
+    @display(description="Size", ordering="size_bytes")
+    def show_size(self, version: ModelVersion) -> str:
+        return f"{version.size_bytes / 1e6:.1f} MB"
+
+    @display(description="Gate")
+    def show_verdict(self, version: ModelVersion) -> str:
+        """The verdict's line, and its figures for each set of queries."""
+        if not version.verdict:
+            return "Not judged yet."
+        sets = [each for each in version.verdict.get("sets", ()) if isinstance(each, Mapping)]
+        names = [name for name in FIGURES if any(name in each for each in sets)]
+        rows = [[_to_text(each.get(name, "")) for name in names] for each in sets]
+        return format_html("<p>{}</p>{}", version.verdict.get("reason", ""), _to_table(names, rows) if sets else "")
+
+    @display(description="Figures")
+    def show_metrics(self, version: ModelVersion) -> str:
+        return _to_table((), [[name, _to_text(value)] for name, value in flatten(version.metrics).items()])
+
+    @display(description="Settings")
+    def show_settings(self, version: ModelVersion) -> str:
+        return _to_table((), [[name, _to_text(value)] for name, value in flatten(version.settings).items()])
+
+    # --- what is done ----------------------------------------------------------------------------------
+
+    @action(description="Promote", url_path="promote", permissions=["serve"])
+    def promote(self, request: HttpRequest, object_id: int) -> HttpResponseRedirect:
+        from retrieval.promotion import promote
+
+        version = get_object_or_404(ModelVersion, pk=object_id)
+        try:
+            promote(version.kind, str(registry.folder_of(version.name)))
+        except EngineError as error:
+            hint = "" if version.exported else f" Prepare it with: manage.py models promote {version.name}"
+            messages.error(request, f"{error}.{hint}")
+        else:
+            messages.success(request, f"{version.name} serves within seconds.")
+        return redirect("admin:retrieval_modelversion_change", version.pk)
+
+    @action(description="Download", url_path="download", permissions=["serve"])
+    def download(self, request: HttpRequest, object_id: int) -> HttpResponseRedirect:
+        return redirect("admin:retrieval_modelversion_archive", object_id)
+
+    @action(description="Go back to the two towers before", url_path="back-two-tower", permissions=["serve"])
+    def roll_back_two_tower(self, request: HttpRequest) -> HttpResponseRedirect:
+        return self._roll_back(request, "two-tower")
+
+    @action(description="Go back to the cross-encoder before", url_path="back-cross-encoder", permissions=["serve"])
+    def roll_back_cross_encoder(self, request: HttpRequest) -> HttpResponseRedirect:
+        return self._roll_back(request, "cross-encoder")
+
+    def _roll_back(self, request: HttpRequest, kind: str) -> HttpResponseRedirect:
+        from retrieval.promotion import roll_back
+
+        try:
+            live = roll_back(kind)
+        except EngineError as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, f"{live.name or 'No cross-encoder'} serves again within seconds.")
+        return redirect("admin:retrieval_modelversion_changelist")
+
+    def response_add(
+        self, request: HttpRequest, version: ModelVersion, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        messages.success(request, f"{version.name} is here; promote it to let it serve.")
+        return redirect("admin:retrieval_modelversion_change", version.pk)
+
+    def get_deleted_objects(self, found: Any, request: HttpRequest) -> tuple[list[str], dict[str, int], set[str], Any]:
+        """Say what is deleted; versions in use are protected."""
+        protected = [f"{version} {reason}" for version in found if (reason := registry.find_use(version))]
+        return [str(version) for version in found], {"model versions": len(found)}, set(), protected
+
+    def delete_model(self, request: HttpRequest, version: ModelVersion) -> None:
+        registry.remove(version)
+
+    def delete_queryset(self, request: HttpRequest, found: Iterable[ModelVersion]) -> None:
+        for version in found:
+            self.delete_model(request, version)
+
+    def get_urls(self) -> list[URLPattern]:
+        archive = self.admin_site.admin_view(self.archive_view)
+        return [
+            path("<int:version_id>/archive.zip", archive, name="retrieval_modelversion_archive"),
+            *super().get_urls(),
+        ]
+
+    def archive_view(self, request: HttpRequest, version_id: int) -> HttpResponseBase:
+        """Answer a version as one file that another shop can import."""
+        if not self.has_serve_permission(request):
+            return HttpResponseForbidden()
+        version = get_object_or_404(ModelVersion, pk=version_id)
+        file = TemporaryFile()  # noqa: SIM115 - the response closes it
+        try:
+            registry.export_archive(version, file)
+        except (EngineError, OSError) as error:
+            file.close()
+            messages.error(request, f"{version.name} cannot be exported: {error}")
+            return redirect(reverse("admin:retrieval_modelversion_change", args=[version.pk]))
+        file.seek(0)
+        return FileResponse(file, as_attachment=True, filename=f"{version.name}.zip")
+
+
+def _to_table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table in HTML; the first cell of a row is its name."""
+    head = format_html_join("", CELL, (("th", name) for name in names))
+    body = [format_html_join("", CELL, (("td", value) for value in row)) for row in rows]
+    return format_html(TABLE, format_html_join("", "<tr>{}</tr>", ((line,) for line in (head, *body) if line)))
+
+
+def _to_text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,245 @@
+"""The story of a training: from its sources to a model version with the gate's verdict. Brings torch."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from retrieval import live, registry, training_files
+from retrieval.embedding import Progress
+from retrieval.engine.files import LockHeldError, hold_lock, write_atomically
+from retrieval.engine.types import EngineError
+from retrieval.evaluation.gate import HELD_OUT, Verdict
+from retrieval.generations import recipe_version
+from retrieval.judging import convene, convene_few, decide
+from retrieval.learners import make_learner
+from retrieval.learning import versions
+from retrieval.learning.export import export_encoder, export_reranker
+from retrieval.learning.training import TrainingCancelledError
+from retrieval.learning.versions import VersionCard
+from retrieval.lessons import Learner, Lesson
+from retrieval.live import TWO_TOWER
+from retrieval.models import ModelVersion, TrainingRun
+from retrieval.training_data import Amounts, Collected, collect
+from retrieval.training_progress import OnProgress, Recorder, pulse
+from retrieval.training_runs import MOST_TRIES, WAITS, State, end, find_ahead
+
+logger = logging.getLogger(__name__)
+LOCK = "LOCK"
+WAIT_S = 1.0
+NO_SPACE = "no space is left on the disk: free some, then go on with this training"
+
+
+def _never() -> bool:
+    return False
+
+
+def run_training(
+    run: TrainingRun,
+    *,
+    on_progress: OnProgress = lambda run: None,
+    is_cancelled: Callable[[], bool] = _never,
+    is_shutting_down: Callable[[], bool] = _never,
+) -> TrainingRun:
+    """Train and return the run as it ended: finished with its result, failed with the reason, or cancelled.
+
+    Others go first while they are at it. A process that `is_shutting_down` leaves the run queued, to be gone on with.
+    """
+    recorder = Recorder(run, on_progress, lambda: is_cancelled() or is_shutting_down())
+    try:
+        with pulse(run), _turn(run, recorder):
+            _check_tries(run)
+            perform(run, recorder)
+    except TrainingCancelledError:
+        end(run, State.QUEUED if is_shutting_down() else State.CANCELLED)
+    except KeyboardInterrupt:
+        end(run, State.CANCELLED)
+    except (EngineError, OSError) as error:
+        is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        end(run, State.FAILED, NO_SPACE if is_full else str(error))
+        logger.warning("training %s failed: %s", run.pk, run.error)
+    except BaseException as error:
+        end(run, State.FAILED, f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        training_files.forget_tries(run.pk)
+    on_progress(run)
+    return run
+
+
+@contextmanager
+def _turn(run: TrainingRun, recorder: Recorder) -> Iterator[None]:
+    """Wait until no other training is at work, telling which; then keep the others waiting."""
+    while True:
+        try:
+            with hold_lock(training_files.trainings_dir() / LOCK, is_waiting=False):
+                yield
+                return
+        except LockHeldError:
+            ahead = find_ahead(run)
+            recorder.enter(f"{WAITS} training {ahead.pk}" if ahead else f"{WAITS} another training")
+            time.sleep(WAIT_S)
+
+
+def _check_tries(run: TrainingRun) -> None:
+    if training_files.count_try(run.pk) > MOST_TRIES:
+        raise EngineError(
+            f"the process of this training died {MOST_TRIES} times: it may need more memory than there is; try a "
+            "smaller batch_size, or fewer products"
+        )
+
+
+def perform(run: TrainingRun, recorder: Recorder) -> ModelVersion:
+    """Collect, train, export, judge; return the new version, registered with its verdict."""
+    started = time.monotonic()
+    folder = training_files.folder_of(run.pk)
+    recorder.enter("collecting what to learn from")
+    collected = _collect(run, folder)
+    lesson = Lesson(run, collected, folder / "work", recorder)
+    learner = make_learner(lesson)
+    few = convene_few(collected, _seed(run))
+
+    def add_score(step: int, encoder: Any) -> None:
+        if any(point[0] == step for point in run.scores):
+            return  # measured before a kill
+        recorder.enter(f"measuring on {len(few.sets[HELD_OUT])} held-out queries")
+        recorder.add_score(step, _mean(few.score(encoder, on_progress=recorder.check)))
+
+    if few.sets[HELD_OUT]:
+        learner.train(add_score)
+    else:
+        learner.train(lambda step, encoder: None)
+    card = _make_card(run, collected, learner)
+    target = _write(card, lesson.folder)
+    recorder.enter("exporting")
+    exported = _export(run.kind, target)
+    recorder.enter("judging: the new model beside the live one")
+    verdict, metrics = _judge(run, collected, learner, exported)
+    if few.sets[HELD_OUT]:
+        recorder.add_score(run.steps_total, _mean(learner.score(few, exported)))
+    seconds = {"seconds": round(time.monotonic() - started)}
+    _rewrite_card(target, replace(card, metrics={**card.metrics, **metrics, **seconds}))
+    run.result = _register(target, exported, verdict)
+    end(run, State.FINISHED)
+    training_files.forget(run.pk)
+    return run.result
+
+
+def _seed(run: TrainingRun) -> int:
+    return int(run.settings.get("seed", 1))
+
+
+def _collect(run: TrainingRun, folder: Path) -> Collected:
+    """Return what an earlier try of this run collected, or collect it and keep it for a later one."""
+    if kept := training_files.load_collected(folder):
+        return kept
+    amounts = {name: run.settings[name] for name in Amounts.__slots__ if name in run.settings}
+    collected = collect([(name, weight) for name, weight in run.sources], _seed(run), amounts=Amounts(**amounts))
+    training_files.save_collected(folder, collected)
+    return collected
+
+
+def _mean(scores: Any) -> float:
+    return float(scores[HELD_OUT].mean())
+
+
+def _judge(
+    run: TrainingRun, collected: Collected, learner: Learner, exported: Path
+) -> tuple[Verdict, dict[str, float]]:
+    """Return the gate's verdict, and the mean nDCG@10 of both models on the held-out queries."""
+    court = convene(collected, [name for name, _ in run.sources], _seed(run))
+    champion, challenger = learner.score(court, None), learner.score(court, exported)
+    verdict = decide(champion, challenger)
+    if HELD_OUT not in champion:
+        return verdict, {}
+    return verdict, {"nDCG@10": _mean(challenger), "nDCG@10 before": _mean(champion)}
+
+
+# --- the version --------------------------------------------------------------------------------------
+
+
+def _make_card(run: TrainingRun, collected: Collected, learner: Learner) -> VersionCard:
+    base, report = run.settings["base"], collected.report
+    return VersionCard(
+        name=_find_name(run),
+        kind=run.kind,
+        base=base,
+        parent=_find_parent(run.kind, base),
+        recipe_version=recipe_version(),
+        data_hash=report["data_hash"],
+        settings=dict(run.settings) | {"sources": dict(run.sources)},
+        metrics={
+            "queries": report["queries"],
+            "held_out": report["held_out"],
+            "products": report["products"],
+            "loss": run.losses[-1][1] if run.losses else 0.0,
+        },
+        **learner.describe(),
+    )
+
+
+def _find_name(run: TrainingRun) -> str:
+    """Return a name for the version that no other has."""
+    names, number = f"{run.kind}-{run.pk}", 1
+    taken = set(ModelVersion.objects.filter(name__startswith=names).values_list("name", flat=True))
+    while (name := names if number == 1 else f"{names}.{number}") in taken:
+        number += 1
+    return name
+
+
+def _find_parent(kind: str, base: str) -> str:
+    """Return the name of the version that is the base, empty where the base is another model."""
+    name = Path(base).name
+    is_version = registry.resolve(base) == str(registry.folder_of(name))
+    return name if is_version and ModelVersion.objects.filter(name=name, kind=kind).exists() else ""
+
+
+def _write(card: VersionCard, work: Path) -> Path:
+    """Return the version's new folder; what a try that was killed left there is written anew."""
+    shutil.rmtree(registry.folder_of(card.name), ignore_errors=True)
+    return versions.write_version(registry.models_dir(), card, versions.find_parts(work))
+
+
+def _export(kind: str, folder: Path) -> Path:
+    export = export_encoder if kind == TWO_TOWER else export_reranker
+    return export(str(folder), live.MODELS_DIR)
+
+
+def _rewrite_card(folder: Path, card: VersionCard) -> None:
+    """Add what was measured to the cards of a version that is not registered yet."""
+    texts = {
+        versions.CARD: json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n",
+        versions.README: versions.describe(card, versions.list_files(folder)),
+    }
+    for name, text in texts.items():
+        write_atomically(folder / name, text)
+        (folder / name).chmod(0o444)
+
+
+def _register(folder: Path, exported: Path, verdict: Verdict) -> ModelVersion:
+    version = registry.register(folder, ModelVersion.Origin.TRAINED)
+    version.exported, version.verdict = exported.name, verdict.to_dict()
+    version.save(update_fields=["exported", "verdict"])
+    return version
+
+
+def promote_result(version: ModelVersion, on_progress: Progress = lambda build: None) -> bool:
+    """Let the version serve if the gate let it pass, an index built for it first; return whether it does."""
+    from retrieval.indexing import build_shadow
+    from retrieval.promotion import promote
+
+    if not version.verdict.get("is_passed"):
+        return False
+    name = str(registry.folder_of(version.name))
+    if version.kind == TWO_TOWER:
+        build_shadow(name, on_progress)
+    promote(version.kind, name)
+    return True

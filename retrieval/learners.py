@@ -1,0 +1,216 @@
+"""How each kind of model is trained on what was collected, and how its search is scored. Brings torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from retrieval import live, registry
+from retrieval.engine.config import RERANK_BLEND, RERANK_DEPTH
+from retrieval.engine.encoders import TwoTowerEncoder
+from retrieval.engine.exported import EncoderError
+from retrieval.engine.fusion import Floats
+from retrieval.engine.rerank import CrossEncoderReranker
+from retrieval.engine.types import Vectors
+from retrieval.generations import get_analyzer
+from retrieval.judging import Court, make_config, make_shops
+from retrieval.learning import cross_encoder
+from retrieval.learning.cross_encoder import CrossEncoderSettings, GradedList, build_lists
+from retrieval.learning.export import export_encoder, export_reranker
+from retrieval.learning.negatives import MiningSettings
+from retrieval.learning.rounds import Rounds, hash_training
+from retrieval.learning.rows import TrainingSet, find_usable
+from retrieval.learning.towers import Towers
+from retrieval.learning.two_tower import TwoTowerSettings, claim_training, train_with
+from retrieval.lessons import Learner, Lesson, load_encoder, load_reranker
+from retrieval.live import CROSS_ENCODER, TWO_TOWER, find_live
+from retrieval.reading import Reading
+from retrieval.setup import get_encoder, get_reranker
+from retrieval.training_data import training_texts
+
+CANDIDATES = 40  # products found for a query that lists are made of
+
+
+def make_learner(lesson: Lesson) -> Learner:
+    return TwoTowerLearner(lesson) if lesson.run.kind == TWO_TOWER else CrossEncoderLearner(lesson)
+
+
+# --- two towers ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class TowersNow:
+    """Towers while they learn, as the encoder of a search; texts are cut as their base cuts them."""
+
+    towers: Towers
+    base: TwoTowerEncoder
+    model_version: str
+    max_tokens: int
+
+    def count_tokens(self, text: str) -> int:
+        return self.base.count_tokens(text)
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        return self.towers.encode_queries(texts)
+
+    def encode_products(self, texts: Sequence[str], on_progress: Callable[[int], None] | None = None) -> Vectors:
+        return self.towers.encode_products(texts, lambda: on_progress(0) if on_progress else None)
+
+
+@dataclass
+class ToldRounds(Rounds):
+    """Rounds that tell of the towers as they are before each."""
+
+    on_round: Callable[[int, Towers], None] = field(default=lambda number, towers: None)
+
+    def teach(self, number: int, towers: Towers) -> TrainingSet:
+        self.on_round(number, towers)
+        return super().teach(number, towers)
+
+
+@dataclass(frozen=True)
+class TwoTowerLearner:
+    lesson: Lesson
+
+    @cached_property
+    def settings(self) -> TwoTowerSettings:
+        lesson = self.lesson
+        given = lesson.pick(
+            (
+                "towers",
+                "rounds",
+                "batch_size",
+                "learning_rate",
+                "temperature",
+                "max_tokens",
+                "lora_rank",
+                "seed",
+                "compile",
+            )
+        )
+        settings = TwoTowerSettings(**given)
+        if "steps" in lesson.settings:
+            settings = replace(settings, rows=lesson.settings["steps"] * settings.batch_size)
+        return replace(settings, lora_rank=0) if lesson.settings.get("full") else settings
+
+    @cached_property
+    def base(self) -> TwoTowerEncoder:
+        return load_encoder(export_encoder(self.lesson.base, live.MODELS_DIR))
+
+    def train(self, on_round: Callable[[int, Any], None]) -> None:
+        lesson, settings, mining = self.lesson, self.settings, MiningSettings()
+        queries, documents = lesson.collected.queries, lesson.collected.documents
+        texts = training_texts(documents, self.base)
+        find_usable(queries, texts, are_mined=True)
+        claim_training(lesson.folder, lesson.base, settings, hash_training(queries, texts, mining))
+        recorder = lesson.recorder
+
+        def tell(number: int, towers: Towers) -> None:
+            step = number * settings.round_steps
+            on_round(step, TowersNow(towers, self.base, f"step-{step}", self.base.max_tokens))
+
+        rounds = ToldRounds(
+            queries, documents, texts, settings, mining, lesson.folder, find_teacher(), get_analyzer(),
+            recorder.tell_phase, recorder.is_cancelled, on_round=tell,
+        )  # fmt: skip
+        train_with(
+            lesson.base,
+            rounds.teach,
+            settings,
+            lesson.folder,
+            on_step=lambda step: recorder.add_step(step.number, step.total, step.loss),
+            is_cancelled=recorder.is_cancelled,
+        )
+
+    def score(self, court: Court, exported: Path | None) -> Mapping[str, Floats]:
+        encoder = load_encoder(exported) if exported else get_encoder()
+        return court.score(encoder, on_progress=self.lesson.recorder.check)
+
+    def describe(self) -> dict[str, Any]:
+        return {"towers": self.settings.towers, "dim": self.base.dim}
+
+
+def find_teacher() -> CrossEncoderReranker | None:
+    """Return the live cross-encoder, None where there is none to be had."""
+    try:
+        return get_reranker()
+    except EncoderError:
+        return None
+
+
+# --- the cross-encoder --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CrossEncoderLearner:
+    lesson: Lesson
+
+    @cached_property
+    def settings(self) -> CrossEncoderSettings:
+        names = ("steps", "lists", "list_size", "learning_rate", "loss", "lora_rank", "max_tokens", "seed", "compile")
+        return CrossEncoderSettings(**self.lesson.pick(names), layers=tuple(self.lesson.settings.get("layers", ())))
+
+    @property
+    def reading(self) -> tuple[int, float]:
+        """How many products the model is to read, and its share of their score."""
+        settings = self.lesson.settings
+        return settings.get("rerank_depth", RERANK_DEPTH), settings.get("rerank_blend", RERANK_BLEND)
+
+    def train(self, on_round: Callable[[int, Any], None]) -> None:
+        lesson, recorder = self.lesson, self.lesson.recorder
+        recorder.tell_phase("finding candidates")
+        candidates = self._find_candidates()
+        recorder.tell_phase("making lists")
+        lists = build_lists(lesson.collected.queries, lesson.collected.documents, candidates, self.settings)
+        if name := lesson.settings.get("teacher"):
+            recorder.tell_phase("asking the teacher")
+            lists = list(self._ask(name, lists))
+        recorder.tell_phase("learning")
+        cross_encoder.train(
+            lesson.base,
+            lists,
+            self.settings,
+            lesson.folder,
+            on_step=lambda step: recorder.add_step(step.number, step.total, step.loss),
+            is_cancelled=recorder.is_cancelled,
+        )
+
+    def _find_candidates(self) -> dict[str, list[int]]:
+        """Return what the hybrid search finds for each query among the products of its shop."""
+        queries, encoder = self.lesson.collected.queries, get_encoder()
+        found: dict[str, list[int]] = {}
+        for shop in make_shops(self.lesson.collected.documents, queries, self.settings.seed):
+            texts = [query.text for query in queries if next(iter(query.grades)) in shop.documents]
+            search = shop.search(encoder, make_config(), self.lesson.recorder.check)
+            rankings = search.search(texts, CANDIDATES)
+            found |= {text: ranking.product_ids.tolist() for text, ranking in zip(texts, rankings, strict=True)}
+        return found
+
+    def _ask(self, name: str, lists: Iterable[GradedList]) -> Iterable[GradedList]:
+        """Yield the lists with the teacher's scores for targets."""
+        teacher = load_reranker(export_reranker(registry.resolve(name), live.MODELS_DIR))
+        for one in lists:
+            self.lesson.recorder.check()
+            scores = teacher.score(one.query, [("", text) for text in one.texts])
+            yield replace(one, targets=tuple(scores.tolist()))
+
+    def score(self, court: Court, exported: Path | None) -> Mapping[str, Floats]:
+        if exported:
+            reading = Reading(load_reranker(exported), *self.reading)
+        else:
+            champion = find_live(CROSS_ENCODER)
+            reading = Reading(get_reranker(), champion.rerank_depth, champion.rerank_blend)
+        return court.score(get_encoder(), reading, self.lesson.recorder.check)
+
+    def describe(self) -> dict[str, Any]:
+        depth, blend = self.reading
+        return {
+            "dim": 1,
+            "layers": self.settings.layers,
+            "max_tokens": self.settings.max_tokens,
+            "rerank_depth": depth,
+            "rerank_blend": blend,
+        }

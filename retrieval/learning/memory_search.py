@@ -1,0 +1,76 @@
+"""The pipeline's hybrid search over a corpus in memory, exact: what models learn from and are judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieval.engine import fusion
+from retrieval.engine.config import SearchConfig
+from retrieval.engine.fusion import Evidence
+from retrieval.engine.text import has_digit
+from retrieval.engine.types import Ranking, Scores, Vectors
+from retrieval.learning.negatives import BLOCK, Corpus, Encoder, to_matrix
+
+DEPTH = 200  # candidates from each side
+
+
+@dataclass(frozen=True)
+class MemorySearch:
+    """Finds products of a corpus with vectors as `config` says, before any index is built for its model."""
+
+    corpus: Corpus
+    encoder: Encoder
+    config: SearchConfig
+
+    def search(self, texts: Sequence[str], limit: int) -> list[Ranking]:
+        """Return for each text at most `limit` products with their fused scores, best first."""
+        vectors = self.encoder.encode_queries(texts)
+        return [
+            ranking
+            for start in range(0, len(texts), BLOCK)
+            for ranking in self._search_block(texts[start : start + BLOCK], vectors[start : start + BLOCK], limit)
+        ]
+
+    def _search_block(self, texts: Sequence[str], vectors: Vectors, limit: int) -> list[Ranking]:
+        assert self.corpus.vectors is not None
+        asked = to_matrix([self.corpus.bm25.query_vector(text) for text in texts], self.corpus.terms)
+        lexical = (asked @ self.corpus.weights.T).toarray()
+        dense = vectors @ self.corpus.vectors.T
+        return [
+            self._fuse(text, _rank(self.corpus, words, positive=True), _rank(self.corpus, meaning), meaning, limit)
+            for text, words, meaning in zip(texts, lexical, dense, strict=True)
+        ]
+
+    def _fuse(self, text: str, lexical: Ranking, dense: Ranking, similarities: Scores, limit: int) -> Ranking:
+        candidates = fusion.merge_candidates(lexical, dense)
+        evidence = self._weigh(text, similarities)
+        scores = fusion.fuse(candidates, evidence, fusion=self.config.fusion, dense_weight=self.config.dense_weight)
+        order = np.argsort(-scores, kind="stable")[:limit]
+        return Ranking(candidates.product_ids[order], scores[order].astype(np.float32))
+
+    def _weigh(self, text: str, similarities: Scores) -> Evidence:
+        """Return what is known about the query, as `Pipeline` weighs it."""
+        bm25 = self.corpus.bm25
+        weights = {token: self.corpus.idf(token) for token in set(bm25.analyzer.tokens(text))}
+        total = sum(weights.values())
+        codes = sum(weight for token, weight in weights.items() if has_digit(token))
+        return Evidence(
+            lexical_bound=total * (bm25.k1 + 1),
+            dense_mean=float(similarities.mean()),
+            dense_deviation=float(similarities.std()),
+            code_share=codes / total if total else 0.0,
+        )
+
+
+def _rank(corpus: Corpus, scores: npt.NDArray[Any], *, positive: bool = False) -> Ranking:
+    depth = min(DEPTH, len(scores))
+    best = np.argpartition(-scores, depth - 1)[:depth]
+    best = best[np.lexsort((best, -scores[best]))]
+    if positive:
+        best = best[scores[best] > 0]
+    return Ranking(corpus.product_ids[best], scores[best].astype(np.float32))

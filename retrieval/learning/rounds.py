@@ -1,0 +1,123 @@
+"""Training of the two towers in rounds: before each, negatives are mined anew with the weights as they are then."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from retrieval.engine.files import write_atomically
+from retrieval.engine.text import Analyzer
+from retrieval.engine.types import Document
+from retrieval.learning.examples import LabelledQuery
+from retrieval.learning.negatives import Corpus, MiningSettings, Teacher, build_corpus, mine
+from retrieval.learning.rows import TrainingSet, build_training_set, find_usable
+from retrieval.learning.towers import Towers
+from retrieval.learning.training import Step, TrainingCancelledError
+from retrieval.learning.two_tower import TwoTowerSettings, claim_training, train_with
+
+
+def train_in_rounds(
+    base: str,
+    queries: Sequence[LabelledQuery],
+    documents: Mapping[int, Document],
+    settings: TwoTowerSettings,
+    folder: Path,
+    *,
+    texts: Mapping[int, str],
+    mining: MiningSettings | None = None,
+    teacher: Teacher | None = None,
+    analyzer: Analyzer | None = None,
+    on_step: Callable[[Step], None] = lambda step: None,
+    on_phase: Callable[[str], None] = lambda phase: None,
+    is_cancelled: Callable[[], bool] = lambda: False,
+) -> Path:
+    """Train towers that start as model `base` on graded queries and return the product tower's folder.
+
+    `documents` and `texts`, by product id, are what may be a negative, and what the product tower reads of it.
+    Steps are told of the whole training. Called again with the same arguments after a kill, it goes on in the
+    round it was in. Where all is and what it raises: as `two_tower.train`.
+    """
+    find_usable(queries, texts, are_mined=True)
+    mining = mining or MiningSettings()
+    claim_training(folder, base, settings, hash_training(queries, texts, mining))
+    teaching = Rounds(
+        queries, documents, texts, settings, mining, folder, teacher, analyzer or Analyzer(), on_phase, is_cancelled
+    )
+    return train_with(base, teaching.teach, settings, folder, on_step=on_step, is_cancelled=is_cancelled)
+
+
+def hash_training(queries: Sequence[LabelledQuery], texts: Mapping[int, str], mining: MiningSettings) -> str:
+    """Return what changes with the queries, their grades and weights, the texts and how negatives are mined."""
+    facts = (
+        [(query.text, sorted(query.grades.items()), query.weight) for query in queries],
+        sorted(texts.items()),
+        asdict(mining),
+    )
+    return hashlib.blake2b(repr(facts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+@dataclass
+class Rounds:
+    """Gives each round its rows. What was mined for it is kept in the training's folder, round by round."""
+
+    queries: Sequence[LabelledQuery]
+    documents: Mapping[int, Document]
+    texts: Mapping[int, str]
+    settings: TwoTowerSettings
+    mining: MiningSettings
+    folder: Path
+    teacher: Teacher | None
+    analyzer: Analyzer
+    on_phase: Callable[[str], None]
+    is_cancelled: Callable[[], bool]
+    _corpus: Corpus | None = field(default=None, init=False)
+
+    def teach(self, number: int, towers: Towers) -> TrainingSet:
+        """Return what is learned in round `number`, from 0, mined with the towers as they are now."""
+        seed = self.settings.seed + 1000 * number
+        negatives = self._read(number) or self._mine(number, towers, seed)
+        self._tell(number, "learning")
+        return build_training_set(
+            self.queries, self.texts, negatives, count=self.settings.round_steps * self.settings.batch_size, seed=seed
+        )
+
+    def _mine(self, number: int, towers: Towers, seed: int) -> dict[str, list[int]]:
+        corpus = self._find_corpus(number)
+        self._tell(number, f"embedding {len(corpus):,} products to find hard negatives")
+        texts = [self.texts[product_id] for product_id in corpus.product_ids.tolist()]
+        corpus = corpus.with_vectors(towers.encode_products(texts, self._stop_if_cancelled))
+        queries = find_usable(self.queries, self.texts, are_mined=True)
+        self._tell(number, f"finding hard negatives of {len(queries):,} queries")
+        mining = replace(self.mining, seed=self.mining.seed + seed)
+        negatives = mine(queries, corpus, towers, self.teacher, mining, on_query=self._stop_if_cancelled)
+        write_atomically(self._path(number), json.dumps(negatives))
+        return negatives
+
+    def _find_corpus(self, number: int) -> Corpus:
+        """Return the products negatives are found among, the same in every round."""
+        if self._corpus is None:
+            self._tell(number, "reading the products' words")
+            product_ids = sorted(self.documents.keys() & self.texts.keys())
+            if len(product_ids) > self.mining.pool:
+                product_ids = random.Random(f"pool-{self.mining.seed}").sample(product_ids, self.mining.pool)
+            self._corpus = build_corpus([self.documents[product_id] for product_id in product_ids], self.analyzer)
+        return self._corpus
+
+    def _read(self, number: int) -> dict[str, list[int]]:
+        path = self._path(number)
+        negatives: dict[str, list[int]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return negatives
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"negatives-{number + 1}.json"
+
+    def _tell(self, number: int, phase: str) -> None:
+        self.on_phase(f"round {number + 1} of {self.settings.rounds}: {phase}")
+
+    def _stop_if_cancelled(self) -> None:
+        if self.is_cancelled():
+            raise TrainingCancelledError("cancelled while hard negatives were looked for")

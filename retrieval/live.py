@@ -1,0 +1,164 @@
+"""Which models serve: those the settings name, or those promoted in their place."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from django.conf import settings
+
+from retrieval.engine.config import MAX_RERANK_DEPTH, NO_RERANKER, RERANK_BLEND, RERANK_DEPTH
+from retrieval.engine.exported import REGISTER, EncoderError, find_exported, is_complete, read_register
+from retrieval.engine.files import hold_lock, write_atomically
+from retrieval.engine.types import EngineError
+
+MODELS_DIR = Path(settings.DATA_DIR) / "models"
+TWO_TOWER, CROSS_ENCODER = "two-tower", "cross-encoder"
+VARIABLES: dict[str, Literal["MODEL", "RERANKER"]] = {TWO_TOWER: "MODEL", CROSS_ENCODER: "RERANKER"}
+LIVE, LOCK, CARD = "live.json", "live.lock", "card.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveModel:
+    """A model by its name and the version of it that the engine runs."""
+
+    name: str  # default, a folder, or a hub name; empty for no reranker
+    version: str  # its exported folder's name; "none" for no reranker
+    rerank_depth: int = 0  # of a cross-encoder: how many products it reads, and its share of their score
+    rerank_blend: float = RERANK_BLEND
+
+
+NOTHING = LiveModel("", NO_RERANKER)
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """The models promoted over the one the settings named then, newest first: the first one is live."""
+
+    instead_of: str
+    models: tuple[LiveModel, ...]
+
+
+def find_live(kind: str) -> LiveModel:
+    """Return the model that serves: two-tower or cross-encoder.
+
+    A promotion holds for as long as the settings name the model they named when it was made. Raises EncoderError
+    with the cure when the settings' model has not been exported.
+    """
+    promotion = find_promotion(kind)
+    return follow_settings(kind, promotion.models[0]) if promotion else find_model(kind, named_by_settings(kind))
+
+
+def follow_settings(kind: str, model: LiveModel) -> LiveModel:
+    """Return the model, the settings' own as it was last exported: it follows its folder, others stay as they were."""
+    return find_model(kind, model.name) if model.name == named_by_settings(kind) else model
+
+
+def find_promotion(kind: str) -> Promotion | None:
+    """Return the promotion that holds, None when the settings decide."""
+    promotion = read_promotions().get(kind)
+    return promotion if promotion and promotion.instead_of == named_by_settings(kind) else None
+
+
+def named_by_settings(kind: str) -> str:
+    return settings.SEARCHSITE[VARIABLES[kind]]
+
+
+def find_model(kind: str, name: str, precision: str = "float") -> LiveModel:
+    """Return model `name` as it was last exported; raises EncoderError with the cure when it was not."""
+    if kind == CROSS_ENCODER and not name:
+        return NOTHING
+    return _find_model(kind, name, precision, MODELS_DIR, _stamp(MODELS_DIR / REGISTER))
+
+
+@lru_cache(maxsize=32)
+def _find_model(kind: str, name: str, precision: str, models_dir: Path, stamp: object) -> LiveModel:
+    return _describe(kind, name, find_exported(kind, name, models_dir, precision).name)
+
+
+def find_version(kind: str, version: str) -> LiveModel:
+    """Return the exported model of this version; raises EncoderError when there is none."""
+    return _find_version(kind, version, MODELS_DIR, _stamp(MODELS_DIR / REGISTER))
+
+
+@lru_cache(maxsize=32)
+def _find_version(kind: str, version: str, models_dir: Path, stamp: object) -> LiveModel:
+    if not is_complete(models_dir / version):
+        raise EncoderError(f"there is no {kind} model of version {version!r} in {models_dir}; export it first")
+    keys = [key for key, exported in read_register(models_dir).items() if exported == version]
+    names = [re.sub(r"(\+int8)?(@\w+)?$", "", key.partition(":")[2]) for key in keys if key.startswith(f"{kind}:")]
+    return _describe(kind, names[0] if names else "", version)
+
+
+def _describe(kind: str, name: str, version: str) -> LiveModel:
+    return LiveModel(name, version, *_read_reranking(name)) if kind == CROSS_ENCODER else LiveModel(name, version)
+
+
+def _read_reranking(name: str) -> tuple[int, float]:
+    """Return the depth and blend on the card in the model's folder or the one above it, the usual ones without."""
+    for folder in (Path(name), Path(name).parent):
+        try:
+            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            return min(int(card["rerank_depth"]), MAX_RERANK_DEPTH), float(card["rerank_blend"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return RERANK_DEPTH, RERANK_BLEND
+
+
+# --- the file -----------------------------------------------------------------------------------------
+
+
+def read_promotions() -> dict[str, Promotion]:
+    """Return what was promoted, by kind, whether or not it still holds. Costs one stat.
+
+    Raises EngineError with the cure when the file is damaged.
+    """
+    return _parse(path := _live_path(), _stamp(path))
+
+
+def _live_path() -> Path:
+    return Path(settings.DATA_DIR) / "models" / LIVE
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino
+
+
+@lru_cache(maxsize=4)
+def _parse(path: Path, stamp: object) -> dict[str, Promotion]:
+    if stamp is None:
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {kind: _to_promotion(entry) for kind, entry in content.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise EngineError(
+            f"{path} is damaged ({error!r}): delete it, and the models that the settings name serve again"
+        ) from error
+
+
+def _to_promotion(entry: dict[str, Any]) -> Promotion:
+    models = tuple(LiveModel(**model) for model in entry["models"])
+    if not models:
+        raise ValueError("no models")
+    return Promotion(entry["instead_of"], models)
+
+
+@contextmanager
+def change_promotions() -> Iterator[dict[str, Promotion]]:
+    """Give the promotions to change, one process at a time, and write them at the end of the block in one step."""
+    path = _live_path()
+    with hold_lock(path.with_name(LOCK), is_waiting=True):
+        promotions = dict(read_promotions())
+        yield promotions
+        write_atomically(path, json.dumps({kind: asdict(each) for kind, each in promotions.items()}, indent=2))

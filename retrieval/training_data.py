@@ -1,0 +1,116 @@
+"""What a training of this shop learns from: its sources gathered, split, checked and mixed by weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from retrieval.engine.text import embedding_text, full_text
+from retrieval.engine.types import Document
+from retrieval.learning.examples import LabelledQuery, split_queries
+from retrieval.learning.mixing import (
+    TrainingDataError,
+    check,
+    check_agreement,
+    check_weights,
+    hash_of,
+    merge,
+    weigh,
+)
+from retrieval.models import JudgementSet
+from retrieval.setup import get_analyzer, get_encoder
+from retrieval.training_sources import CATALOGUE, JUDGEMENTS, NAMES, Amounts, Gathered, gather
+
+__all__ = ["Amounts", "Collected", "collect", "default_sources", "full_text", "training_text", "training_texts"]
+
+CATALOGUE_WEIGHT, JUDGEMENTS_WEIGHT = 1.0, 2.0
+Source = tuple[str, float]  # name and weight
+
+
+class Budget(Protocol):
+    """How long a text an encoder of products takes."""
+
+    max_tokens: int
+
+    def count_tokens(self, text: str) -> int: ...
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Queries to learn from, those never learned from, and every product that either speaks of, by id.
+
+    Products of the sample shop have ids below 0. `report` can be stored as JSON.
+    """
+
+    queries: list[LabelledQuery]
+    held_out: list[LabelledQuery]
+    documents: Mapping[int, Document]
+    report: Mapping[str, Any]
+
+
+def default_sources() -> list[Source]:
+    """Return the catalogue, and with twice its weight every judgement set that has judgements."""
+    names = JudgementSet.objects.filter(judgements__isnull=False).distinct().values_list("name", flat=True)
+    return [(CATALOGUE, CATALOGUE_WEIGHT), *((f"{JUDGEMENTS}:{name}", JUDGEMENTS_WEIGHT) for name in names)]
+
+
+def collect(
+    sources: Sequence[Source], seed: int = 1, *, held_out: float = 0.2, amounts: Amounts | None = None
+) -> Collected:
+    """Return what the sources give, split by query across all of them before anything else is done.
+
+    Sources: catalogue, sample, judgements:NAME, file:PATH. Raises TrainingDataError for one that is unknown, gives
+    nothing or speaks of another catalogue, and for queries that nothing can be learned from.
+    """
+    weights = _to_weights(sources)
+    gathered = {name: gather(name, seed, amounts or Amounts()) for name in weights}
+    for name, found in gathered.items():
+        check_agreement(found.queries, name)
+    every = [query for found in gathered.values() for query in found.queries]
+    split = split_queries(every, get_analyzer(), held_out=held_out, seed=seed)
+    documents = {product_id: one for found in gathered.values() for product_id, one in found.documents.items()}
+    check(split.train, documents)
+    merged = merge(_by_source(gathered, split.train), weights)
+    queries = weigh(merged.sources, weights)
+    apart = weigh(merge(_by_source(gathered, split.held_out), weights).sources, weights)
+    report = {
+        "sources": [{"name": name, "weight": weights[name]} | found.to_facts() for name, found in gathered.items()],
+        "queries": len(queries),
+        "held_out": len(apart),
+        "left_out": len(split.left_out),
+        "shared": merged.shared,
+        "contradicted": merged.contradicted,
+        "products": len(documents),
+        "data_hash": hash_of(queries),
+        "seed": seed,
+    }
+    return Collected(queries, apart, documents, report)
+
+
+def _to_weights(sources: Sequence[Source]) -> dict[str, float]:
+    weights = {name: float(weight) for name, weight in sources}
+    if not sources:
+        raise TrainingDataError(f"no source to learn from, expected at least one of: {NAMES}")
+    if len(weights) < len(sources):
+        raise TrainingDataError(f"a source is named twice among {', '.join(name for name, _ in sources)}; name it once")
+    check_weights(weights)
+    return weights
+
+
+def _by_source(gathered: Mapping[str, Gathered], queries: Iterable[LabelledQuery]) -> dict[str, list[LabelledQuery]]:
+    """Return those of the queries that each source gave."""
+    kept = {id(query) for query in queries}
+    return {name: [query for query in found.queries if id(query) in kept] for name, found in gathered.items()}
+
+
+def training_text(document: Document, encoder: Budget | None = None) -> str:
+    """Return what the index embeds of the product, by the site's encoder unless another is given."""
+    encoder = encoder or get_encoder()
+    return embedding_text(document, encoder.count_tokens, encoder.max_tokens)
+
+
+def training_texts(documents: Mapping[int, Document], encoder: Budget | None = None) -> dict[int, str]:
+    """Return what the index embeds of each product, by id."""
+    encoder = encoder or get_encoder()
+    return {product_id: training_text(document, encoder) for product_id, document in documents.items()}

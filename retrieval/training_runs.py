@@ -1,0 +1,193 @@
+"""Trainings on record: asked for, claimed by one process, told of while they go, cancelled, gone on with."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from catalog.models import Product
+from retrieval.engine.types import EngineError
+from retrieval.live import find_live, named_by_settings
+from retrieval.models import JudgementSet, TrainingRun
+from retrieval.models.learning import INTERRUPTED_AFTER
+from retrieval.training_data import default_sources
+from retrieval.training_settings import TrainingRefused, check_settings
+from retrieval.training_sources import CATALOGUE, FILE, JUDGEMENTS, NAMES, SAMPLE
+
+logger = logging.getLogger(__name__)
+State = TrainingRun.State
+OPEN = (State.QUEUED, State.RUNNING)
+ENDED_EARLY = (State.FAILED, State.CANCELLED)
+MOST_TRIES = 5  # processes that may die of a training
+WAITS = "waits for"
+
+
+def create_training(
+    kind: str, sources: Sequence[tuple[str, float]] = (), settings: Mapping[str, Any] | None = None
+) -> TrainingRun:
+    """Return a new training that nobody works at yet. Sources: catalogue, sample, judgements:NAME, file:PATH.
+
+    Without sources: all that `default_sources` gives. Raises TrainingRefused for what cannot be, naming the choices.
+    """
+    cleaned = check_settings(kind, settings or {})
+    cleaned.setdefault("base", _find_base(kind))
+    chosen = [(name, float(weight)) for name, weight in sources or default_sources()]
+    check_sources(chosen)
+    return TrainingRun.objects.create(kind=kind, sources=[list(one) for one in chosen], settings=cleaned)
+
+
+def start_training(
+    kind: str, sources: Sequence[tuple[str, float]] = (), settings: Mapping[str, Any] | None = None
+) -> TrainingRun:
+    """Return a new training, queued for a worker; otherwise as `create_training`."""
+    run = create_training(kind, sources, settings)
+    queue_training(run)
+    run.refresh_from_db()
+    return run
+
+
+def _find_base(kind: str) -> str:
+    """Return the live model's name, the default where there is none."""
+    try:
+        name = find_live(kind).name
+    except EngineError:  # not exported yet
+        name = named_by_settings(kind)
+    return name or "default"
+
+
+def check_sources(sources: Sequence[tuple[str, float]]) -> None:
+    """Raise TrainingRefused for sources that are unknown, empty, named twice, or weigh nothing."""
+    names = [name for name, _ in sources]
+    if len(set(names)) < len(names):
+        raise TrainingRefused(f"a source is named twice among {', '.join(names)}; name it once")
+    for name, weight in sources:
+        if not (math.isfinite(weight) and weight > 0):
+            raise TrainingRefused(f"weight {weight:g} of {name!r}: expected a number above 0, or leave the source out")
+        _check_source(name)
+
+
+def _check_source(name: str) -> None:
+    kind, _, rest = name.partition(":")
+    if name == SAMPLE:
+        return
+    if name == CATALOGUE:
+        if not Product.objects.active().exists():
+            raise TrainingRefused("the catalogue has no product on sale; run: manage.py import_products FILE")
+    elif kind == JUDGEMENTS and rest:
+        if not JudgementSet.objects.filter(name=rest, judgements__isnull=False).exists():
+            filled = JudgementSet.objects.filter(judgements__isnull=False).distinct().values_list("name", flat=True)
+            choices = ", ".join(filled) or "none yet, import ratings first"
+            raise TrainingRefused(f"no judgement set {rest!r} with judgements, expected one of: {choices}")
+    elif kind == FILE and rest:
+        if not Path(rest).expanduser().exists():
+            raise TrainingRefused(f"there is no file {rest!r} to learn from")
+    else:
+        raise TrainingRefused(f"unknown source {name!r}, expected one of: {NAMES}")
+
+
+# --- the queue ----------------------------------------------------------------------------------------
+
+
+def queue_training(run: TrainingRun) -> None:
+    """Have a worker train once the transaction is committed; it goes on where an earlier try ended."""
+    TrainingRun.objects.filter(pk=run.pk).update(
+        state=State.QUEUED, error="", is_cancel_requested=False, beat_at=timezone.now(), finished_at=None,
+        phase=f"{WAITS} a worker",
+    )  # fmt: skip
+    transaction.on_commit(partial(_send, run.pk))
+
+
+def _send(run_id: int) -> None:
+    from retrieval.tasks import train_model
+
+    try:
+        train_model.delay(run_id)
+    except (OperationalError, OSError) as error:
+        told = f"The queue does not answer ({error}); start it, and this training begins within two minutes."
+        TrainingRun.objects.filter(pk=run_id).update(error=told)
+        logger.error("training %s is not queued: %s", run_id, error)
+
+
+def queue_stale() -> int:
+    """Queue again the trainings whose process died or whose message was lost; return how many they were."""
+    before = timezone.now() - INTERRUPTED_AFTER
+    if TrainingRun.objects.filter(state=State.RUNNING, beat_at__gte=before).exists():
+        return 0  # the others' messages wait for it
+    stale = TrainingRun.objects.filter(Q(state=State.RUNNING) | Q(state=State.QUEUED), beat_at__lt=before)
+    waiting = list(stale.order_by("pk"))
+    for run in waiting:
+        queue_training(run)
+    return len(waiting)
+
+
+def claim(run_id: int) -> TrainingRun | None:
+    """Return the run, now running; None for one that is done, deleted, or in another process's hands."""
+    with transaction.atomic():
+        run = TrainingRun.objects.select_for_update().filter(pk=run_id).first()
+        if run is None or not (run.state == State.QUEUED or run.is_interrupted):
+            return None
+        if run.is_cancel_requested:
+            end(run, State.CANCELLED)
+            return None
+        run.state, run.error, run.phase, run.finished_at = State.RUNNING, "", "starts", None
+        run.started_at = run.started_at or timezone.now()
+        run.save()
+    return run
+
+
+# --- by hand ------------------------------------------------------------------------------------------
+
+
+def cancel(run: TrainingRun) -> None:
+    """Have the training stop within seconds, keeping what it has learned so far; nothing for one that is done."""
+    run.refresh_from_db()
+    if run.state == State.QUEUED or run.is_interrupted:
+        end(run, State.CANCELLED)
+    elif run.state == State.RUNNING:
+        TrainingRun.objects.filter(pk=run.pk).update(is_cancel_requested=True)
+
+
+def can_go_on(run: TrainingRun) -> bool:
+    return run.state in ENDED_EARLY or run.is_interrupted
+
+
+def reopen(run: TrainingRun) -> TrainingRun:
+    """Make a training that ended early ready to be gone on with; raises TrainingRefused for any other."""
+    if not can_go_on(run):
+        raise TrainingRefused(
+            f"training {run.pk} is {run.state}: only one that failed or was stopped can be gone on with"
+        )
+    run.state, run.error, run.is_cancel_requested, run.finished_at = State.QUEUED, "", False, None
+    run.save()
+    return run
+
+
+def find_resumable(kind: str) -> TrainingRun:
+    """Return the last training of this kind that can be gone on with; raises TrainingRefused when there is none."""
+    found = next((run for run in TrainingRun.objects.filter(kind=kind)[:50] if can_go_on(run)), None)
+    if found is None:
+        raise TrainingRefused(f"no {kind} training failed or was stopped: there is none to go on with")
+    return found
+
+
+def find_ahead(run: TrainingRun) -> TrainingRun | None:
+    """Return the training that others wait for, None when none is at work."""
+    since = timezone.now() - INTERRUPTED_AFTER
+    at_work = TrainingRun.objects.filter(state=State.RUNNING, beat_at__gte=since).exclude(pk=run.pk)
+    return at_work.exclude(phase__startswith=WAITS).order_by("started_at").first()
+
+
+def end(run: TrainingRun, state: str, error: str = "") -> None:
+    """Note how the training ended; nothing for a row that was deleted meanwhile."""
+    run.state, run.error, run.phase, run.finished_at = state, error[:2000], "", timezone.now()
+    names = ("state", "error", "phase", "finished_at", "result", "losses", "scores", "steps_done", "steps_total")
+    TrainingRun.objects.filter(pk=run.pk).update(**{name: getattr(run, name) for name in names})

@@ -1,0 +1,280 @@
+"""Trainings of tiny models from sources to verdict: they finish, stop, go on after a kill, and say why they failed."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from retrieval import finetuning, indexing, live, training_files, training_runs
+from retrieval.engine.files import hold_lock
+from retrieval.evaluation.gate import HELD_OUT
+from retrieval.evaluation.rating_files import Rating
+from retrieval.finetuning import promote_result, run_training
+from retrieval.judgement_files import import_ratings
+from retrieval.judging import CODES, OLD, convene
+from retrieval.learning.export import export_encoder
+from retrieval.learning.versions import read_card
+from retrieval.live import MODELS_DIR, TWO_TOWER, find_live
+from retrieval.models import ModelVersion, PastQuery, TrainingRun
+from retrieval.reading import ndcg
+from retrieval.registry import folder_of
+from retrieval.training_data import collect
+from tests.factories import make_product
+from tests.tiny_models import save_cross_encoder, save_two_tower
+
+PEFT_SAYS = "ignore:.*is_gradient_checkpointing:FutureWarning"
+NOUNS, COLOURS = ["mug", "kettle", "sofa", "cup"], ["red", "blue", "green", "steel"]
+TWO_TOWER_SETTINGS = {
+    "rounds": 2, "steps": 3, "batch_size": 8, "max_tokens": 16, "lora_rank": 4, "catalogue_queries": 60,
+}  # fmt: skip
+CROSS_ENCODER_SETTINGS = {"steps": 3, "lists": 2, "list_size": 4, "lora_rank": 4, "rerank_depth": 5}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> str:
+    name = str(save_two_tower(tmp_path_factory.mktemp("towers") / "tiny"))
+    export_encoder(name, MODELS_DIR)
+    return name
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory) -> str:
+    return str(save_cross_encoder(tmp_path_factory.mktemp("readers") / "reader"))
+
+
+@pytest.fixture
+def learning_shop(db, tmp_path: Path, settings, base) -> Path:
+    """Sixteen products, each rated for the query that names it, and a tiny live model."""
+    settings.DATA_DIR = tmp_path
+    settings.SEARCHSITE = settings.SEARCHSITE | {"MODEL": base, "RERANKER": ""}
+    for noun in NOUNS:
+        for colour in COLOURS:
+            make_product(f"{colour} {noun}", sku=f"{noun}-{colour}", category=f"Home > {noun}")
+    ratings = [
+        Rating(text.format(noun=noun, colour=colour), f"{noun}-{other}", 3.0 if other == colour else 0.0)
+        for noun in NOUNS for colour in COLOURS for other in COLOURS
+        for text in ("{colour} {noun}", "{noun} of {colour} for travel")
+    ]  # fmt: skip
+    import_ratings("shop", ratings)
+    return tmp_path
+
+
+def begin(kind: str = "two-tower", **settings: Any) -> TrainingRun:
+    defaults = TWO_TOWER_SETTINGS if kind == "two-tower" else CROSS_ENCODER_SETTINGS
+    run = training_runs.create_training(kind, [("judgements:shop", 1.0)], defaults | settings)
+    claimed = training_runs.claim(run.pk)
+    assert claimed
+    return claimed
+
+
+def go_on(run: TrainingRun, **hooks: Any) -> TrainingRun:
+    claimed = training_runs.claim(training_runs.reopen(run).pk)
+    assert claimed
+    return run_training(claimed, **hooks)
+
+
+def stop_at_step(run: TrainingRun, step: int) -> Any:
+    return lambda: run.steps_done >= step
+
+
+def test_two_towers_are_trained_judged_and_registered(learning_shop):
+    phases: list[str] = []
+    run = run_training(begin(), on_progress=lambda run: phases.append(run.phase.partition(",")[0]))
+    assert (run.state, run.error) == ("finished", "")
+    run.refresh_from_db()
+    version = run.result
+    assert version is not None
+    assert (version.kind, version.origin, version.dim) == ("two-tower", "trained", 32)
+    assert version.name == f"two-tower-{run.pk}"
+    assert (MODELS_DIR / version.exported / "model.json").is_file()
+    assert version.verdict["sets"][0]["name"] == HELD_OUT
+    assert {"nDCG@10", "nDCG@10 before", "queries", "loss"} <= version.metrics.keys()
+    card = read_card(folder_of(version.name))
+    assert card.metrics == version.metrics
+    assert card.data_hash == version.data_hash
+    assert "nDCG@10" in (folder_of(version.name) / "README.md").read_text()
+    assert [step for step, _ in run.losses] == [1, 2, 3, 4, 5, 6]
+    assert [step for step, _ in run.scores] == [0, 3, 6]
+    assert any("finding hard negatives" in phase for phase in phases)
+    assert any(phase.startswith("judging") for phase in phases)
+    assert not training_files.folder_of(run.pk).exists()
+    assert find_live(TWO_TOWER).version != version.exported
+
+
+def test_a_second_training_knows_its_parent(learning_shop):
+    first = run_training(begin(rounds=1)).result
+    assert first
+    second = run_training(begin(rounds=1, base=first.name)).result
+    assert second
+    assert second.parent == first
+
+
+@pytest.mark.filterwarnings(PEFT_SAYS)
+def test_a_cross_encoder_is_trained_judged_and_registered(learning_shop, reader):
+    run = run_training(begin("cross-encoder", base=reader))
+    assert (run.state, run.error) == ("finished", "")
+    version = run.result
+    assert version
+    card = read_card(folder_of(version.name))
+    assert (card.rerank_depth, card.rerank_blend, version.dim) == (5, 0.5, 1)
+    assert len(run.losses) == 3
+    assert version.verdict["sets"][0]["queries"] > 0
+
+
+@pytest.mark.filterwarnings(PEFT_SAYS)
+def test_a_cross_encoder_learns_from_a_teacher(learning_shop, reader):
+    run = run_training(begin("cross-encoder", base=reader, teacher=reader))
+    assert (run.state, run.error) == ("finished", "")
+
+
+def test_one_that_is_stopped_goes_on_where_it_was(learning_shop):
+    run = begin()
+    run = run_training(run, is_cancelled=stop_at_step(run, 4))
+    assert run.state == "cancelled"
+    assert 4 <= run.steps_done < 6
+    assert not ModelVersion.objects.exists()
+    assert training_files.folder_of(run.pk).is_dir()
+    make_product("green lamp")  # what it learns from stays as it was collected
+    run = go_on(run)
+    assert (run.state, run.error) == ("finished", "")
+    assert [step for step, _ in run.losses] == [1, 2, 3, 4, 5, 6]
+    assert [step for step, _ in run.scores] == [0, 3, 6]
+
+
+def test_one_asked_to_stop_in_the_admin_stops(learning_shop):
+    run = begin()
+    training_runs.cancel(run)
+    assert run_training(run).state == "cancelled"
+
+
+def test_a_worker_that_ends_leaves_it_queued(learning_shop):
+    run = begin()
+    run = run_training(run, is_shutting_down=stop_at_step(run, 1))
+    assert run.state == "queued"
+    claimed = training_runs.claim(run.pk)
+    assert claimed
+    assert run_training(claimed).state == "finished"
+
+
+def test_one_killed_while_it_is_judged_is_judged_again(learning_shop, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def die(*args: Any) -> None:
+        raise Killed
+
+    run = begin()
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning, "_judge", die)
+        with pytest.raises(Killed):
+            run_training(run)
+    assert folder_of(f"two-tower-{run.pk}").is_dir()
+    run.refresh_from_db()
+    run = go_on(run)
+    assert run.state == "finished"
+    assert run.result
+    assert run.result.name == f"two-tower-{run.pk}"
+
+
+def test_a_diverging_one_stops_with_the_reason(learning_shop, monkeypatch):
+    def explode(queries: Any, products: Any, **rest: Any) -> Any:
+        return (queries.sum() + products.sum()) * float("nan")
+
+    monkeypatch.setattr("retrieval.learning.two_tower.masked_infonce", explode)
+    run = run_training(begin())
+    assert run.state == "failed"
+    assert "lower the learning rate" in run.error
+    assert not ModelVersion.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("grades", "told"),
+    [
+        ([3.0, 3.0], "every product is graded 3, which tells no right from wrong"),
+        ([3.0, 0.0], "queries have both a product that answers them"),
+    ],
+)
+def test_what_nothing_can_be_learned_from_is_refused_with_the_cure(learning_shop, grades, told):
+    ratings = [Rating("red mug", "mug-red", grades[0]), Rating("red mug", "mug-blue", grades[1])]
+    ratings += [Rating("blue mug", "mug-blue", grades[0]), Rating("steel cup", "cup-steel", grades[0])]
+    import_ratings("shop", ratings, replace=True)
+    run = run_training(begin())
+    assert run.state == "failed"
+    assert told in run.error
+
+
+def test_a_full_disk_is_told_and_the_champion_goes_on_serving(learning_shop, monkeypatch):
+    def refuse(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    champion = find_live(TWO_TOWER)
+    with monkeypatch.context() as patch:
+        patch.setattr(training_files, "save_collected", refuse)
+        run = run_training(begin())
+    assert (run.state, run.error) == ("failed", finetuning.NO_SPACE)
+    assert find_live(TWO_TOWER) == champion
+    assert go_on(run).state == "finished"
+
+
+def test_one_waits_for_the_other_and_says_for_which(learning_shop, monkeypatch):
+    at_work = TrainingRun.objects.create(state="running", phase="learning")
+    monkeypatch.setattr(finetuning, "WAIT_S", 0.01)
+    phases: list[str] = []
+    with hold_lock(learning_shop / "trainings" / finetuning.LOCK, is_waiting=False):
+        run = begin()
+        run_training(run, on_progress=lambda run: phases.append(run.phase), is_cancelled=lambda: len(phases) > 3)
+    assert f"waits for training {at_work.pk}" in phases
+    assert run.state == "cancelled"
+
+
+def test_one_that_kills_its_processes_is_given_up(learning_shop):
+    run = begin()
+    for _ in range(training_runs.MOST_TRIES):
+        training_files.count_try(run.pk)
+    assert "may need more memory" in run_training(run).error
+
+
+# --- the gate's material ------------------------------------------------------------------------------
+
+
+def test_the_court_has_guard_sets_of_what_was_not_learned_from(learning_shop):
+    import_ratings("other", [Rating("something to travel with", "cup-steel", 3.0), Rating("cup blue", "cup-blue", 3.0)])
+    PastQuery.objects.record("something to travel with", 4)
+    collected = collect([("judgements:shop", 1.0)])
+    court = convene(collected, ["judgements:shop"], seed=1)
+    assert [query.text for query in court.sets[OLD]] == ["something to travel with"]
+    assert "cup-steel" in {query.text for query in court.sets[CODES]}
+    trained = {query.text for query in collected.queries}
+    assert trained.isdisjoint(query.text for query in court.sets[HELD_OUT])
+    assert all(trained.isdisjoint(query.text for query in found) for name, found in court.sets.items() if name != CODES)
+
+
+def test_ndcg_is_that_of_trec_eval():
+    grades = {1: 3.0, 2: 1.0, 3: 0.0}
+    best = 3 / np.log2(2) + 1 / np.log2(3)
+    assert ndcg([1, 2, 3], grades) == 1.0
+    assert ndcg([3, 1, 2], grades) == pytest.approx((3 / np.log2(3) + 1 / np.log2(4)) / best)
+    assert ndcg([9, 8, 1, 2], grades) == pytest.approx((3 / np.log2(4) + 1 / np.log2(5)) / best)
+    assert ndcg([9, 8, 1, 2], grades, is_condensed=True) == 1.0
+    assert ndcg([], grades) == 0.0
+
+
+# --- serving ------------------------------------------------------------------------------------------
+
+
+def test_only_what_passed_is_promoted(shop, learning_shop, settings):
+    settings.DATA_DIR = learning_shop
+    indexing.rebuild()
+    version = run_training(begin(rounds=1)).result
+    assert version
+    version.verdict = version.verdict | {"is_passed": False}
+    assert not promote_result(version)
+    version.verdict = version.verdict | {"is_passed": True}
+    assert promote_result(version)
+    assert find_live(TWO_TOWER).version == version.exported
+    assert json.loads((learning_shop / "models" / live.LIVE).read_text())

@@ -1,0 +1,243 @@
+"""`manage.py models` and the admin's pages of model versions: the same doors to the same functions."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import CommandError, call_command
+from django.urls import reverse
+
+from retrieval import live, promotion, registry
+from retrieval.learning.export import export_encoder, export_reranker
+from retrieval.learning.versions import write_version
+from retrieval.models import ModelVersion
+from tests.retrieval.test_adapters import save_scorer_adapter
+from tests.retrieval.test_registry import add
+from tests.retrieval.test_versions import make_card
+from tests.tiny_models import save_cross_encoder, save_two_tower
+
+pytestmark = pytest.mark.django_db
+JUDGE = make_card("judge-1", kind="cross-encoder", dim=1, rerank_depth=10, rerank_blend=0.5)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, settings, monkeypatch):
+    settings.DATA_DIR = tmp_path / "data"
+    for module in (live, promotion):
+        monkeypatch.setattr(module, "MODELS_DIR", tmp_path / "data" / "models")
+    monkeypatch.setattr(registry, "BUILT_IN", tmp_path / "built_in")
+    registry.models_dir().mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A tiny two-tower model, the adapter of a tiny cross-encoder, and both exported."""
+    folder = tmp_path_factory.mktemp("made")
+    export_encoder(str(save_two_tower(folder / "towers")), folder / "models")
+    source = save_cross_encoder(folder / "tiny")
+    save_scorer_adapter(str(source), folder / "adapter")
+    judge = write_version(folder, JUDGE, {"adapter": folder / "adapter"})
+    export_reranker(str(judge), folder / "models")  # what is the same is not converted again
+    return folder
+
+
+@pytest.fixture
+def towers(made, settings):
+    """The two-tower model that serves beside."""
+    shutil.copytree(made / "models", registry.models_dir(), dirs_exist_ok=True)
+    settings.SEARCHSITE = settings.SEARCHSITE | {"MODEL": str(made / "towers")}
+
+
+@pytest.fixture
+def judge(made, towers):
+    """The adapter of a cross-encoder."""
+    return made / "adapter"
+
+
+def add_judge(adapter: Path) -> ModelVersion:
+    made = write_version(registry.models_dir(), JUDGE, {"adapter": adapter})
+    return registry.register(made, ModelVersion.Origin.TRAINED)
+
+
+def run(*arguments: str) -> str:
+    output = io.StringIO()
+    call_command("models", *arguments, stdout=output)
+    return output.getvalue()
+
+
+def run_json(*arguments: str) -> Any:
+    return json.loads(run(*arguments, "--json"))
+
+
+def test_versions_are_listed_newest_first(folder):
+    assert run("list") == "There is no model version yet.\n"
+    assert run_json("list") == []
+    add(folder)
+    add(folder, "shop-2")
+    assert [row["name"] for row in run_json("list")] == ["shop-2", "shop-1"]
+    assert all(name in run("list") for name in ("shop-1", "shop-2", "two-tower", "trained"))
+
+
+def test_one_version_is_shown_with_its_figures(folder):
+    add(folder, metrics={"nDCG@10": {"held out": 0.8}}, note="ours")
+    facts = run_json("show", "shop-1")
+    assert (facts["name"], facts["metrics"], facts["is_live"], facts["is_passed"]) == (
+        "shop-1", {"nDCG@10": {"held out": 0.8}}, False, None,
+    )  # fmt: skip
+    assert "metrics: nDCG@10: held out: 0.8" in run("show", "shop-1")
+
+
+def test_a_cross_encoder_is_promoted_and_rolled_back(judge):
+    version = add_judge(judge)
+    facts = run_json("promote", "judge-1")
+    version.refresh_from_db()
+    assert facts == {"kind": "cross-encoder", "name": str(registry.folder_of("judge-1")), "version": version.exported}
+    assert run_json("show", "judge-1")["is_live"] is True
+    assert "judge-1" in run("promote", "judge-1")
+    assert run_json("rollback", "cross-encoder")["name"] == ""
+    assert not registry.is_live(version)
+
+
+def test_no_cross_encoder_can_be_promoted(judge):
+    add_judge(judge)
+    run("promote", "judge-1")
+    assert run("promote", "none", "--kind", "cross-encoder") == "No cross-encoder serves now.\n"
+
+
+def test_a_version_is_exported_and_imported(folder):
+    version = add(folder)
+    facts = run_json("export", "shop-1", str(folder / "shop-1.zip"))
+    assert facts == {
+        "name": "shop-1",
+        "file": str(folder / "shop-1.zip"),
+        "bytes": (folder / "shop-1.zip").stat().st_size,
+    }
+    registry.remove(version)
+    assert "models promote shop-1" in run("import", str(folder / "shop-1.zip"))
+    assert run_json("list")[0]["origin"] == "imported"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("show", "shop-2"), "there is no model version 'shop-2', expected one of: shop-1"),
+        (("promote", "other"), "'other' is no model version: say which --kind of model it is"),
+        (("promote", "shop-1", "--kind", "cross-encoder"), "shop-1 is a two-tower model, not a cross-encoder one"),
+        (("rollback", "two-tower"), "no two-tower model"),
+        (("rollback", "bm25"), "invalid choice: 'bm25'"),
+        (("retire", "shop-1"), "model version shop-1 was never prepared, so it serves nowhere"),
+        (("retire", "shop-9"), "shop-9"),
+        (("import", "/no/such.zip"), r"the archive cannot be read: .*/no/such\.zip"),
+        (("export", "shop-1", "/no/such/folder.zip"), r"/no/such/folder\.zip cannot be written"),
+        ((), "the following arguments are required: ACTION"),
+        (("dance",), "invalid choice: 'dance'"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_the_cure(towers, folder, arguments, message):
+    add(folder)
+    with pytest.raises(CommandError, match=message):
+        run(*arguments)
+
+
+def test_each_action_explains_itself(capsys):
+    for action in ("list", "show", "promote", "rollback", "export", "import", "retire"):
+        with pytest.raises(SystemExit):
+            run(action, "--help")
+        assert "--json" in capsys.readouterr().out
+
+
+# --- admin ---------------------------------------------------------------------------------------------
+
+
+def page(client: Any, version: ModelVersion) -> str:
+    response = client.get(reverse("admin:retrieval_modelversion_change", args=[version.pk]))
+    assert response.status_code == 200
+    return str(response.content.decode())
+
+
+def test_the_admin_lists_versions_and_shows_figures_as_tables(admin_client, folder):
+    version = add(folder, metrics={"nDCG@10": {"held <out>": 0.81239}}, settings={"rows": 100})
+    version.verdict = {
+        "is_passed": True,
+        "reason": "passes: +0.03",
+        "sets": [{"name": "SKU queries", "queries": 30, "difference": 0.0123456}],
+    }
+    version.save()
+    listing = admin_client.get(reverse("admin:retrieval_modelversion_changelist")).content.decode()
+    assert all(text in listing for text in ("shop-1", "passed", "Go back to the two towers before"))
+    text = page(admin_client, version)
+    for part in ("nDCG@10: held &lt;out&gt;", "0.8124", "rows", "passes: +0.03", "SKU queries", "0.01235", "Promote"):
+        assert part in text
+
+
+def test_a_version_without_a_verdict_says_so(admin_client, folder):
+    assert "Not judged yet." in page(admin_client, add(folder))
+
+
+def test_the_admin_promotes_and_rolls_back(admin_client, judge):
+    version = add_judge(judge)
+    promote = reverse("admin:retrieval_modelversion_promote", args=[version.pk])
+    refused = admin_client.get(promote, follow=True).content.decode()
+    assert "manage.py models promote judge-1" in refused
+    registry.prepare(version)
+    assert "judge-1 serves within seconds." in admin_client.get(promote, follow=True).content.decode()
+    assert registry.is_live(version)
+    back = reverse("admin:retrieval_modelversion_roll_back_cross_encoder")
+    assert "No cross-encoder serves again" in admin_client.get(back, follow=True).content.decode()
+    assert "no two-tower model" in admin_client.get(
+        reverse("admin:retrieval_modelversion_roll_back_two_tower"), follow=True
+    ).content.decode()  # fmt: skip
+    assert not registry.is_live(version)
+
+
+def test_the_admin_downloads_an_archive_and_takes_one_up(admin_client, folder):
+    version = add(folder)
+    link = reverse("admin:retrieval_modelversion_download", args=[version.pk])
+    response = admin_client.get(link, follow=True)
+    archive = b"".join(response.streaming_content)
+    response.close()
+    assert response["Content-Disposition"] == 'attachment; filename="shop-1.zip"'
+    registry.remove(version)
+    url = reverse("admin:retrieval_modelversion_add")
+    assert admin_client.get(url).status_code == 200
+    taken = admin_client.post(url, {"archive": SimpleUploadedFile("x.zip", archive)}, follow=True)
+    assert "shop-1 is here; promote it to let it serve." in taken.content.decode()
+    again = admin_client.post(url, {"archive": SimpleUploadedFile("x.zip", archive)})
+    assert "there is a model version shop-1 already" in again.content.decode()
+    damaged = admin_client.post(url, {"archive": SimpleUploadedFile("x.zip", b"nonsense")})
+    assert "no archive of a model version" in damaged.content.decode()
+    assert ModelVersion.objects.count() == 1
+
+
+def test_the_admin_deletes_what_is_not_in_use(admin_client, folder):
+    first = add(folder, "first")
+    add(folder, "second", base=str(registry.folder_of("first")))
+    admin_client.post(reverse("admin:retrieval_modelversion_delete", args=[first.pk]), {"post": "yes"})
+    selected = [version.pk for version in ModelVersion.objects.all()]
+    everything = {"action": "delete_selected", "_selected_action": selected, "post": "yes"}
+    admin_client.post(reverse("admin:retrieval_modelversion_changelist"), everything)
+    assert ModelVersion.objects.count() == 2
+    alone = everything | {"_selected_action": selected[:1]}
+    admin_client.post(reverse("admin:retrieval_modelversion_changelist"), alone)
+    assert [version.name for version in ModelVersion.objects.all()] == ["first"]
+    assert not registry.folder_of("second").exists()
+
+
+def test_staff_may_look_but_not_let_another_serve(client, django_user_model, folder):
+    from django.contrib.auth.models import Permission
+
+    version = add(folder)
+    staff = django_user_model.objects.create_user("staff", is_staff=True)
+    staff.user_permissions.add(Permission.objects.get(codename="view_modelversion"))
+    client.force_login(staff)
+    assert "Promote" not in page(client, version)
+    assert client.get(reverse("admin:retrieval_modelversion_promote", args=[version.pk])).status_code == 403
+    assert client.get(reverse("admin:retrieval_modelversion_archive", args=[version.pk])).status_code == 403
+    assert client.get(reverse("admin:retrieval_modelversion_add")).status_code == 403
