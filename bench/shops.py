@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,12 +33,13 @@ class Shop:
     queries: Path
     qrels: Path
     products: Path
+    settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
         cleared = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "QDRANT_URL"), "")
         limits = dict.fromkeys(("SEARCHSITE_SEARCH_RATE", "SEARCHSITE_SUGGEST_RATE"), "1000000/min")
-        return os.environ | cleared | limits | {"SEARCHSITE_DATA_DIR": str(self.data_dir)}
+        return os.environ | cleared | limits | {"SEARCHSITE_DATA_DIR": str(self.data_dir), **self.settings}
 
     def manage(self, *arguments: str) -> str:
         """Run a command on this shop and return what it prints."""

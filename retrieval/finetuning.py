@@ -19,6 +19,7 @@ from retrieval.engine.files import LockHeldError, hold_lock, write_atomically
 from retrieval.engine.types import EngineError
 from retrieval.evaluation.gate import HELD_OUT, Verdict
 from retrieval.generations import recipe_version
+from retrieval.indexing import export_models
 from retrieval.judging import convene, convene_few, decide
 from retrieval.learners import make_learner
 from retrieval.learning import versions
@@ -101,6 +102,8 @@ def perform(run: TrainingRun, recorder: Recorder) -> ModelVersion:
     """Collect, train, export, judge; return the new version, registered with its verdict."""
     started = time.monotonic()
     folder = training_files.folder_of(run.pk)
+    recorder.enter("exporting the models that serve")
+    export_models()
     recorder.enter("collecting what to learn from")
     collected = _collect(run, folder)
     lesson = Lesson(run, collected, folder / "work", recorder)
@@ -188,7 +191,7 @@ def _make_card(run: TrainingRun, collected: Collected, learner: Learner) -> Vers
 
 def _find_name(run: TrainingRun) -> str:
     """Return a name for the version that no other has."""
-    names, number = f"{run.kind}-{run.pk}", 1
+    names, number = run.settings.get("name") or f"{run.kind}-{run.pk}", 1
     taken = set(ModelVersion.objects.filter(name__startswith=names).values_list("name", flat=True))
     while (name := names if number == 1 else f"{names}.{number}") in taken:
         number += 1

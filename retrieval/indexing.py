@@ -46,14 +46,15 @@ def rebuild(on_progress: Progress = lambda build: None, *, version: str = "") ->
 
 
 def build_shadow(model_name: str, on_progress: Progress = lambda build: None) -> IndexBuild:
-    """Build a generation of the whole catalogue for model `model_name`, to serve beside the live one.
+    """Build a generation of the whole catalogue for a model or version of this name, to serve beside the live one.
 
     Vectors are made first: meanwhile changes go on coming in, and a build that was killed goes on where it was.
     Of several at once, one runs. Raises EngineError when the model cannot be had.
     """
     from retrieval.learning.export import export_encoder
+    from retrieval.registry import resolve
 
-    version = export_encoder(model_name, MODELS_DIR).name
+    version = export_encoder(resolve(model_name), MODELS_DIR).name
     with hold_lock(get_store().root / SHADOW_LOCK, is_waiting=True):
         IndexBuild.objects.mark_interrupted(IndexBuild.State.PREPARING)
         build = _start(version, IndexBuild.State.PREPARING)

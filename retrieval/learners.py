@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,9 @@ from retrieval.judging import Court, make_config, make_shops
 from retrieval.learning import cross_encoder
 from retrieval.learning.cross_encoder import CrossEncoderSettings, GradedList, build_lists
 from retrieval.learning.export import export_encoder, export_reranker
-from retrieval.learning.negatives import MiningSettings
-from retrieval.learning.rounds import Rounds, hash_training
-from retrieval.learning.rows import TrainingSet, find_usable
+from retrieval.learning.rounds import train_in_rounds
 from retrieval.learning.towers import Towers
-from retrieval.learning.two_tower import TwoTowerSettings, claim_training, train_with
+from retrieval.learning.two_tower import TwoTowerSettings
 from retrieval.lessons import Learner, Lesson, load_encoder, load_reranker
 from retrieval.live import CROSS_ENCODER, TWO_TOWER, find_live
 from retrieval.reading import Reading
@@ -60,17 +58,6 @@ class TowersNow:
         return self.towers.encode_products(texts, lambda: on_progress(0) if on_progress else None)
 
 
-@dataclass
-class ToldRounds(Rounds):
-    """Rounds that tell of the towers as they are before each."""
-
-    on_round: Callable[[int, Towers], None] = field(default=lambda number, towers: None)
-
-    def teach(self, number: int, towers: Towers) -> TrainingSet:
-        self.on_round(number, towers)
-        return super().teach(number, towers)
-
-
 @dataclass(frozen=True)
 class TwoTowerLearner:
     lesson: Lesson
@@ -85,6 +72,7 @@ class TwoTowerLearner:
                 "batch_size",
                 "learning_rate",
                 "temperature",
+                "distillation",
                 "max_tokens",
                 "lora_rank",
                 "seed",
@@ -101,27 +89,24 @@ class TwoTowerLearner:
         return load_encoder(export_encoder(self.lesson.base, live.MODELS_DIR))
 
     def train(self, on_round: Callable[[int, Any], None]) -> None:
-        lesson, settings, mining = self.lesson, self.settings, MiningSettings()
-        queries, documents = lesson.collected.queries, lesson.collected.documents
-        texts = training_texts(documents, self.base)
-        find_usable(queries, texts, are_mined=True)
-        claim_training(lesson.folder, lesson.base, settings, hash_training(queries, texts, mining))
-        recorder = lesson.recorder
+        lesson, settings, recorder = self.lesson, self.settings, self.lesson.recorder
 
         def tell(number: int, towers: Towers) -> None:
             step = number * settings.round_steps
             on_round(step, TowersNow(towers, self.base, f"step-{step}", self.base.max_tokens))
 
-        rounds = ToldRounds(
-            queries, documents, texts, settings, mining, lesson.folder, find_teacher(), get_analyzer(),
-            recorder.tell_phase, recorder.is_cancelled, on_round=tell,
-        )  # fmt: skip
-        train_with(
+        train_in_rounds(
             lesson.base,
-            rounds.teach,
+            lesson.collected.queries,
+            lesson.collected.documents,
             settings,
             lesson.folder,
+            texts=training_texts(lesson.collected.documents, self.base),
+            teacher=find_teacher(),
+            analyzer=get_analyzer(),
             on_step=lambda step: recorder.add_step(step.number, step.total, step.loss),
+            on_phase=recorder.tell_phase,
+            on_round=tell,
             is_cancelled=recorder.is_cancelled,
         )
 

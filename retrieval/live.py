@@ -17,6 +17,7 @@ from retrieval.engine.config import MAX_RERANK_DEPTH, NO_RERANKER, RERANK_BLEND,
 from retrieval.engine.exported import REGISTER, EncoderError, find_exported, is_complete, read_register
 from retrieval.engine.files import hold_lock, write_atomically
 from retrieval.engine.types import EngineError
+from retrieval.learning.sources import BUILT_IN
 
 MODELS_DIR = Path(settings.DATA_DIR) / "models"
 TWO_TOWER, CROSS_ENCODER = "two-tower", "cross-encoder"
@@ -102,7 +103,7 @@ def _describe(kind: str, name: str, version: str) -> LiveModel:
 
 def _read_reranking(name: str) -> tuple[int, float]:
     """Return the depth and blend on the card in the model's folder or the one above it, the usual ones without."""
-    for folder in (Path(name), Path(name).parent):
+    for folder in (BUILT_IN / name, Path(name), Path(name).parent):
         try:
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
             return min(int(card["rerank_depth"]), MAX_RERANK_DEPTH), float(card["rerank_blend"])

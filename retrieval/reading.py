@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.engine.fusion import Floats
+from retrieval.engine.fusion import order_by_blend
 from retrieval.engine.text import full_text
 from retrieval.engine.types import Ids, Ranking
 from retrieval.learning.negatives import Corpus, Teacher
@@ -32,13 +32,8 @@ def read_again(text: str, ranking: Ranking, corpus: Corpus, reading: Reading) ->
         document = corpus.documents[corpus.places[product_id]]
         texts.append((document.content_hash, full_text(document)))
     scores = reading.reranker.score(text, texts).astype(np.float64)
-    blended = reading.blend * _scale(scores) + (1 - reading.blend) * _scale(ranking.scores[:depth].astype(np.float64))
-    return np.concatenate([found[:depth][np.argsort(-blended, kind="stable")], found[depth:]])
-
-
-def _scale(scores: Floats) -> Floats:
-    span = float(scores.max() - scores.min())
-    return (scores - scores.min()) / span if span else np.zeros(len(scores))
+    order = order_by_blend(ranking.scores[:depth].astype(np.float64), scores, reading.blend)
+    return np.concatenate([found[:depth][order], found[depth:]])
 
 
 def ndcg(found: Sequence[int], grades: Mapping[int, float], *, is_condensed: bool = False) -> float:

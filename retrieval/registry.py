@@ -16,7 +16,6 @@ from retrieval.learning import archive, sources, versions
 from retrieval.learning.versions import VersionCard, VersionError, read_card
 from retrieval.models import ModelVersion
 
-BUILT_IN = Path(__file__).parent / "learning" / "built_in"
 BESIDE = "retire it first: manage.py models retire"
 LIVE = "promote another or roll back first: manage.py models rollback"
 
@@ -61,7 +60,7 @@ def _to_columns(folder: Path, card: VersionCard) -> dict[str, Any]:
 
 def sync_built_in() -> list[ModelVersion]:
     """Return the versions that come with the project and were not here yet, now copied and registered."""
-    cards = [(path.parent, read_card(path.parent)) for path in sorted(BUILT_IN.glob(f"*/{versions.CARD}"))]
+    cards = [(path.parent, read_card(path.parent)) for path in sorted(sources.BUILT_IN.glob(f"*/{versions.CARD}"))]
     known = set(ModelVersion.objects.values_list("name", flat=True))
     added = []
     for source, card in cards:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from retrieval.engine.types import EngineError
+from retrieval.learning.versions import NAME
 from retrieval.models.learning import ModelKind
 
 
@@ -47,6 +48,7 @@ class Setting:
 NAMES = {bool: "true or false", str: "a text", int: "a whole number", float: "a number"}
 
 COMMON = {
+    "name": Setting(str, "what the new version is called (default: its kind and the training's number)"),
     "base": Setting(str, "model to start from: a version, default, a folder or a hub name (default: the live one)"),
     "learning_rate": Setting(float, "how far each step goes", 1e-7, 1.0),
     "lora_rank": Setting(int, "size of the adapters", 1, 512),
@@ -66,6 +68,7 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         "steps": Setting(int, "batches in each round", 1, 100_000),
         "batch_size": Setting(int, "pairs in a batch: the others' products are its negatives", 2, 16_384),
         "temperature": Setting(float, "how sharply products are told apart", 1e-3, 1.0),
+        "distillation": Setting(float, "how much the live reranker's judgement counts, 0 for none", 0.0, 10.0),
     },
     ModelKind.CROSS_ENCODER.value: COMMON
     | {
@@ -91,6 +94,10 @@ def check_settings(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := sorted(settings.keys() - known.keys()):
         raise TrainingRefused(f"unknown setting {unknown[0]!r}, expected one of: {', '.join(sorted(known))}")
     cleaned = {name: known[name].clean(name, value) for name, value in settings.items() if value not in (None, "")}
+    if "name" in cleaned and not NAME.fullmatch(cleaned["name"]):
+        raise TrainingRefused(
+            f"name={cleaned['name']!r}, expected small letters, digits, '.', '_' and '-', at most 100"
+        )
     if cleaned.get("teacher"):
         cleaned.setdefault("loss", "distilled")
     if (cleaned.get("loss") == "distilled") != bool(cleaned.get("teacher")):

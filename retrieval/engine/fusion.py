@@ -147,3 +147,18 @@ def scale_by_distribution(side: Side) -> Floats:
     mean, deviation = float(np.nanmean(side.scores)), float(np.nanstd(side.scores))
     scaled = (side.scores - mean + 3 * deviation) / max(6 * deviation, 1e-9)
     return np.nan_to_num(np.clip(scaled, 0, 1), nan=0.0)
+
+
+def order_by_blend(fused: Floats, scores: Floats, blend: float) -> npt.NDArray[np.intp]:
+    """Return the order, best first, when `blend` of each product's score is the reranker's and the rest fusion's.
+
+    Both are moved to 0 to 1 over these products; ties keep their order.
+    """
+    blended = blend * scale_to_range(scores) + (1 - blend) * scale_to_range(fused)
+    return np.argsort(-blended, kind="stable")
+
+
+def scale_to_range(scores: Floats) -> Floats:
+    """Return the scores moved to 0 to 1; all 0 where they are the same."""
+    span = float(scores.max() - scores.min())
+    return (scores - scores.min()) / span if span else np.zeros(len(scores))

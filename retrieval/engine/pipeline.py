@@ -15,7 +15,7 @@ import numpy.typing as npt
 from retrieval.engine import fusion
 from retrieval.engine.config import RERANK_BLEND, RERANK_DEPTH, SearchConfig
 from retrieval.engine.facets import FacetCounter, combine, filter_masks, sort_rows
-from retrieval.engine.fusion import Candidates, Evidence, Floats
+from retrieval.engine.fusion import Candidates, Evidence
 from retrieval.engine.generation import Generation
 from retrieval.engine.query import ParsedQuery, contains_phrases, correct_query, parse_query
 from retrieval.engine.result_set import ExplanationTable, RecentSets, ResultSet, join_tables
@@ -220,8 +220,7 @@ class Pipeline:
             documents = [texts.get(product_id, ("", "")) for product_id in product_ids[:depth].tolist()]
             scores = self.reranker.score(text, documents).astype(np.float64)
             table.rerank[:depth] = scores
-            blended = blend * _scale(scores) + (1 - blend) * _scale(table.fused[:depth])
-            order[:depth] = np.argsort(-blended, kind="stable")
+            order[:depth] = fusion.order_by_blend(table.fused[:depth], scores, blend)
         return order
 
     @property
@@ -285,9 +284,3 @@ class Pipeline:
 
 
 EMPTY = Ranking(np.empty(0, np.int64), np.empty(0, np.float32))
-
-
-def _scale(scores: Floats) -> Floats:
-    """Return the scores moved to 0 to 1."""
-    span = float(scores.max() - scores.min())
-    return (scores - scores.min()) / span if span else np.zeros(len(scores))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,7 +20,7 @@ from retrieval.engine.text import full_text
 from retrieval.engine.types import Document
 from retrieval.learning.adapters import load_cross_encoder, quiet, save_adapter
 from retrieval.learning.examples import EXACT, LabelledQuery
-from retrieval.learning.training import Step, TrainingError, Watch, run
+from retrieval.learning.training import Step, TrainingError, Watch, claim, full_disk_told, run
 from retrieval.learning.variations import vary
 
 Loss = Literal["pointwise", "listwise", "both", "distilled"]
@@ -139,6 +140,10 @@ def train(
     A training that was killed or cancelled goes on from its last checkpoint when called again with the same
     arguments. Raises TrainingError.
     """
+    with full_disk_told(folder):
+        claim(folder, {"base": base, "settings": asdict(settings), "data": hash_lists(lists)})
+    if (folder / "adapter").is_dir():
+        return folder / "adapter"
     torch.manual_seed(settings.seed)  # the adapter and the head begin at random
     model, tokenizer = load_cross_encoder(base, layers=settings.layers)
     model.set_attn_implementation("eager")  # on a CPU in bf16, half as slow as torch's fused one
@@ -162,9 +167,15 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     run(trainer, Watch(on_step, is_cancelled), checkpoints)
-    return save_adapter(
-        learner, tokenizer, folder / "adapter", base=base, layers=settings.layers, max_tokens=settings.max_tokens
-    )
+    with full_disk_told(folder):
+        unfinished = folder / "unfinished"
+        save_adapter(learner, tokenizer, unfinished, base=base, layers=settings.layers, max_tokens=settings.max_tokens)
+        return unfinished.rename(folder / "adapter")
+
+
+def hash_lists(lists: Sequence[GradedList]) -> str:
+    """Return what changes with anything that is learned from."""
+    return hashlib.blake2b(repr(lists).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -197,7 +208,7 @@ class ListTrainer(Trainer):
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *args: Any, **options: Any) -> Any:
         """Return the mean loss of a batch."""
         targets = inputs.pop("labels")
-        logits = model(**inputs).logits[:, 0].float().view_as(targets)
+        logits = model(**inputs).logits[:, -1].float().view_as(targets)
         return LOSSES[self._loss](logits, targets)
 
 

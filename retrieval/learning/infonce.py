@@ -1,11 +1,14 @@
-"""InfoNCE over large batches: every other product in the batch is a negative, unless it is known to be right."""
+"""What two towers are taught by: InfoNCE over large batches, and how far apart a cross-encoder sees two products.
+
+In InfoNCE every other product in the batch is a negative, unless it is known to be right.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import torch
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, mse_loss, normalize
 
 from retrieval.learning.rows import Batch
 from retrieval.learning.towers import MiniBatch, Tower
@@ -24,6 +27,25 @@ def masked_infonce(
     for size in dims:
         scores = normalize(queries[:, :size], dim=1) @ normalize(products[:, :size], dim=1).T / temperature
         losses.append(cross_entropy(scores[asked].masked_fill(hidden, -torch.inf), targets))
+    return torch.stack(losses).mean()
+
+
+def margin_loss(
+    queries: torch.Tensor, products: torch.Tensor, batch: Batch, *, temperature: float, dims: Sequence[int]
+) -> torch.Tensor:
+    """Return MarginMSE (Hofstätter et al. 2020): the squared difference of the towers' margins from the teacher's.
+
+    A margin is the score of a row's positive less that of its negative, the towers' as cosines over the temperature.
+    The mean is over rows and Matryoshka sizes; without a teacher it is 0.
+    """
+    if batch.margins is None:
+        return queries.new_zeros(())
+    wanted = torch.from_numpy(batch.margins).to(queries.device)
+    losses = []
+    for size in dims:
+        asked, found = normalize(queries[:, :size], dim=1)[batch.asked], normalize(products[:, :size], dim=1)
+        margins = (asked * (found[batch.answers] - found[batch.wrong])).sum(dim=1) / temperature
+        losses.append(mse_loss(margins, wanted))
     return torch.stack(losses).mean()
 
 

@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from retrieval.engine.files import write_atomically
-from retrieval.engine.text import Analyzer
+from retrieval.engine.text import Analyzer, full_text
 from retrieval.engine.types import Document
 from retrieval.learning.examples import LabelledQuery
 from retrieval.learning.negatives import Corpus, MiningSettings, Teacher, build_corpus, mine
@@ -18,6 +21,8 @@ from retrieval.learning.rows import TrainingSet, build_training_set, find_usable
 from retrieval.learning.towers import Towers
 from retrieval.learning.training import Step, TrainingCancelledError
 from retrieval.learning.two_tower import TwoTowerSettings, claim_training, train_with
+
+Floats = npt.NDArray[np.float32]
 
 
 def train_in_rounds(
@@ -33,19 +38,31 @@ def train_in_rounds(
     analyzer: Analyzer | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
     on_phase: Callable[[str], None] = lambda phase: None,
+    on_round: Callable[[int, Towers], None] = lambda number, towers: None,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Train towers that start as model `base` on graded queries and return the product tower's folder.
 
     `documents` and `texts`, by product id, are what may be a negative, and what the product tower reads of it.
-    Steps are told of the whole training. Called again with the same arguments after a kill, it goes on in the
-    round it was in. Where all is and what it raises: as `two_tower.train`.
+    Steps are told of the whole training, `on_round` before each round, from 0, of the towers as they are. Called
+    again with the same arguments after a kill, it goes on in the round it was in. Where all is and what it raises:
+    as `two_tower.train`.
     """
     find_usable(queries, texts, are_mined=True)
     mining = mining or MiningSettings()
     claim_training(folder, base, settings, hash_training(queries, texts, mining))
     teaching = Rounds(
-        queries, documents, texts, settings, mining, folder, teacher, analyzer or Analyzer(), on_phase, is_cancelled
+        queries,
+        documents,
+        texts,
+        settings,
+        mining,
+        folder,
+        teacher,
+        analyzer or Analyzer(),
+        on_phase,
+        on_round,
+        is_cancelled,
     )
     return train_with(base, teaching.teach, settings, folder, on_step=on_step, is_cancelled=is_cancelled)
 
@@ -73,17 +90,34 @@ class Rounds:
     teacher: Teacher | None
     analyzer: Analyzer
     on_phase: Callable[[str], None]
+    on_round: Callable[[int, Towers], None]
     is_cancelled: Callable[[], bool]
     _corpus: Corpus | None = field(default=None, init=False)
 
     def teach(self, number: int, towers: Towers) -> TrainingSet:
         """Return what is learned in round `number`, from 0, mined with the towers as they are now."""
+        self.on_round(number, towers)
         seed = self.settings.seed + 1000 * number
         negatives = self._read(number) or self._mine(number, towers, seed)
+        count = self.settings.round_steps * self.settings.batch_size
+        learned = build_training_set(self.queries, self.texts, negatives, count=count, seed=seed)
+        if self.teacher is not None and self.settings.distillation:
+            learned = replace(learned, rows=replace(learned.rows, margins=self._find_margins(number, learned)))
         self._tell(number, "learning")
-        return build_training_set(
-            self.queries, self.texts, negatives, count=self.settings.round_steps * self.settings.batch_size, seed=seed
-        )
+        return learned
+
+    def _find_margins(self, number: int, learned: TrainingSet) -> Floats:
+        """Return the teacher's margins of the rows, kept so that it is asked once."""
+        path = self.folder / f"margins-{number + 1}.npy"
+        if not path.is_file():
+            self._tell(number, f"asking the teacher about {len(learned.rows):,} pairs")
+            assert self.teacher is not None
+            margins = measure_margins(learned, self.documents, self.teacher, self._stop_if_cancelled)
+            with (unfinished := path.with_suffix(".tmp")).open("wb") as file:
+                np.save(file, margins)
+            unfinished.replace(path)
+        found: Floats = np.load(path)
+        return found
 
     def _mine(self, number: int, towers: Towers, seed: int) -> dict[str, list[int]]:
         corpus = self._find_corpus(number)
@@ -121,3 +155,18 @@ class Rounds:
     def _stop_if_cancelled(self) -> None:
         if self.is_cancelled():
             raise TrainingCancelledError("cancelled while hard negatives were looked for")
+
+
+def measure_margins(
+    learned: TrainingSet, documents: Mapping[int, Document], teacher: Teacher, on_query: Callable[[], None]
+) -> Floats:
+    """Return how far the teacher's score of each row's positive lies above that of its negative."""
+    margins = np.zeros(len(learned.rows), np.float32)
+    for query in np.unique(learned.rows.queries).tolist():
+        on_query()
+        places = np.flatnonzero(learned.rows.queries == query)
+        products, found = np.unique(learned.rows.products[places], return_inverse=True)
+        texts = [(documents[one].content_hash, full_text(documents[one])) for one in products.tolist()]
+        scores = teacher.score(learned.queries[query], texts)[found.reshape(-1, 2)]
+        margins[places] = scores[:, 0] - scores[:, 1]
+    return margins

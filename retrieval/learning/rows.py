@@ -22,28 +22,32 @@ Integers = npt.NDArray[np.int64]
 class Batch:
     """The distinct `queries` and `products` of some rows, so that each is embedded once.
 
-    `asked` and `answers` give the places of each row's query and positive in them. `hidden`, shape
-    (rows, products), marks what is no negative of a row.
+    `asked`, `answers` and `wrong` give the places of each row's query, positive and negative in them. `hidden`, shape
+    (rows, products), marks what is no negative of a row. `margins` are a teacher's, as of `Rows`.
     """
 
     queries: Integers
     products: Integers
     asked: Integers
     answers: Integers
+    wrong: Integers
     hidden: npt.NDArray[np.bool_]
+    margins: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
 class Rows:
     """What the rows of a training set are made of, to know what is right for whom.
 
-    `queries`: the query of each row. `products`: the products of each row, the positive first, shape (rows, columns).
-    `spared`: for each query the products that are no negatives of it, its positives among them.
+    `queries`: the query of each row. `products`: the products of each row, the positive first, shape (rows, 2).
+    `spared`: for each query the products that are no negatives of it, its positives among them. `margins`: how far
+    a teacher's score of each row's positive lies above that of its negative, none without a teacher.
     """
 
     queries: Integers
     products: Integers
     spared: Sequence[frozenset[int]]
+    margins: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -53,12 +57,13 @@ class Rows:
         rows = slice(start, start + count)
         queries, asked = np.unique(self.queries[rows], return_inverse=True)
         products, places = np.unique(self.products[rows], return_inverse=True)
-        answers = places.reshape(self.products[rows].shape)[:, 0]
+        answers, wrong = places.reshape(self.products[rows].shape)[:, :2].T
         hidden = self._find_spared(queries, products)[asked]
         # Whether a product of another shop would answer a query is not known.
         hidden |= is_of_sample(products)[None, :] != is_of_sample(self.products[rows, :1])
         hidden[np.arange(len(asked)), answers] = False
-        return Batch(queries, products, asked, answers, hidden)
+        margins = None if self.margins is None else self.margins[rows]
+        return Batch(queries, products, asked, answers, wrong, hidden, margins)
 
     def _find_spared(self, queries: Integers, products: Integers) -> npt.NDArray[np.bool_]:
         spared = [self.spared[query] for query in queries.tolist()]
@@ -77,7 +82,8 @@ class TrainingSet:
         """Return what changes with anything that is learned from."""
         products = self.rows.products
         spoken = [self.texts[product_id] for product_id in np.unique(products).tolist()]
-        facts = (self.rows.queries.tolist(), products.tolist(), list(self.queries), spoken)
+        margins = None if self.rows.margins is None else self.rows.margins.tolist()
+        facts = (self.rows.queries.tolist(), products.tolist(), list(self.queries), spoken, margins)
         return hashlib.blake2b(repr(facts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 

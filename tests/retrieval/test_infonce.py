@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from retrieval.learning.infonce import backpropagate, masked_infonce
+from retrieval.learning.infonce import backpropagate, margin_loss, masked_infonce
 from retrieval.learning.rows import Batch, Rows
 from retrieval.learning.towers import TowerSettings, load_towers
 from tests.tiny_models import save_two_tower
@@ -61,6 +62,20 @@ def test_the_loss_is_the_formula(dims):
         ]
     found = masked_infonce(torch.tensor(queries), torch.tensor(products), ROWS.take(0, 3), temperature=0.07, dims=dims)
     assert float(found) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_margins_are_compared_with_the_teachers():
+    rows = replace(ROWS, margins=np.array([2.0, -1.0, 0.5], np.float32))
+    queries, products = RNG.standard_normal((2, 8)), RNG.standard_normal((5, 8))
+    unit = [texts / np.linalg.norm(texts, axis=1, keepdims=True) for texts in (queries, products)]
+    scores = unit[0] @ unit[1].T / 0.5
+    batch = rows.take(0, 3)
+    found = [scores[asked, right] - scores[asked, wrong]
+             for asked, right, wrong in zip(batch.asked, batch.answers, batch.wrong, strict=True)]  # fmt: skip
+    expected = np.mean((np.array(found) - [2.0, -1.0, 0.5]) ** 2)
+    loss = margin_loss(torch.tensor(queries), torch.tensor(products), batch, temperature=0.5, dims=(8,))
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert float(margin_loss(torch.zeros(2, 8), torch.zeros(5, 8), ROWS.take(0, 3), temperature=1, dims=(8,))) == 0
 
 
 QUERIES = ["red mug", "steel kettle"]

@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.urls import reverse
 
 from retrieval import live, promotion, registry
+from retrieval.learning import sources
 from retrieval.learning.export import export_encoder, export_reranker
 from retrieval.learning.versions import write_version
 from retrieval.models import ModelVersion
@@ -31,7 +32,7 @@ def folder(tmp_path, settings, monkeypatch):
     settings.DATA_DIR = tmp_path / "data"
     for module in (live, promotion):
         monkeypatch.setattr(module, "MODELS_DIR", tmp_path / "data" / "models")
-    monkeypatch.setattr(registry, "BUILT_IN", tmp_path / "built_in")
+    monkeypatch.setattr(sources, "BUILT_IN", tmp_path / "built_in")
     registry.models_dir().mkdir(parents=True)
     return tmp_path
 

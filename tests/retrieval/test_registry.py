@@ -11,6 +11,7 @@ import pytest
 
 from retrieval import live, registry
 from retrieval.engine.exported import ModelCard
+from retrieval.learning import sources
 from retrieval.learning.versions import VersionError, write_version
 from retrieval.live import LiveModel, Promotion, change_promotions
 from retrieval.models import ModelVersion
@@ -26,7 +27,7 @@ def folder(tmp_path, settings, monkeypatch):
     """A data folder of its own, with exported models too."""
     settings.DATA_DIR = tmp_path / "data"
     monkeypatch.setattr(live, "MODELS_DIR", tmp_path / "data" / "models")
-    monkeypatch.setattr(registry, "BUILT_IN", tmp_path / "built_in")
+    monkeypatch.setattr(sources, "BUILT_IN", tmp_path / "built_in")
     registry.models_dir().mkdir(parents=True)
     return tmp_path
 

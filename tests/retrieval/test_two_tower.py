@@ -277,6 +277,30 @@ def test_a_training_killed_in_a_round_goes_on_in_it(base, tmp_path, step, resume
     assert_same_weights(tmp_path / "cut", tmp_path / "whole")
 
 
+class WordTeacher:
+    """Gives 5 for each word of the query that the text has."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def score(self, query, documents):
+        self.asked.append(query)
+        return np.array([5.0 * sum(word in text for word in query.split()) for _, text in documents], np.float32)
+
+
+def test_a_teachers_margins_are_asked_once_and_learned_from(base, tmp_path):
+    teacher = WordTeacher()
+    learn_in_rounds(base, tmp_path / "taught", teacher=teacher)
+    margins = np.load(tmp_path / "taught" / "margins-1.npy")
+    assert margins.shape == (48,)
+    assert set(margins.tolist()) == {5.0}  # what answers has the word, what was mined and kept has not
+    alone = learn_in_rounds(base, tmp_path / "alone", replace(SETTINGS, distillation=0.0), teacher=WordTeacher())
+    assert not (alone.parent / "margins-1.npy").exists()
+    asked = len(teacher.asked)
+    learn_in_rounds(base, tmp_path / "taught", teacher=teacher)
+    assert len(teacher.asked) == asked
+
+
 def test_mining_stops_when_cancelled(base, tmp_path):
     with pytest.raises(TrainingCancelledError, match="cancelled while hard negatives were looked for"):
         learn_in_rounds(base, tmp_path, is_cancelled=lambda: True)

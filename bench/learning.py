@@ -1,0 +1,113 @@
+"""Does learning pay? The default reranker, and two towers tuned on a catalogue alone, on ratings neither has seen."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bench.quality import CONDENSED, NDCG, evaluate
+from bench.report import Claim, run
+from bench.search import WARM_UP, time_requests
+from bench.shops import FOLDER, Shop, open_icecat, serve, wait_for
+
+RECALL = "R(rel=3)@100"
+SHOWN = (NDCG, CONDENSED, "Judged@10", RECALL)
+
+
+def measure(arguments: argparse.Namespace) -> Iterator[Claim]:
+    for name in arguments.parts.split(","):
+        yield from PARTS[name](arguments)
+
+
+def measure_reranker(arguments: argparse.Namespace) -> Iterator[Claim]:
+    """Yield what the default reranker adds to the hybrid search, in quality and in time."""
+    shop = open_icecat()
+    found = evaluate(shop, "hybrid", "hybrid-rerank")
+    yield from show_means(shop, found)
+    yield from show_gain(found, "hybrid-rerank", "hybrid", NDCG, ">= 0.02")
+    yield from show_gain(found, "hybrid-rerank", "hybrid", CONDENSED, ">= 0.02")
+    queries = shop.make_queries(WARM_UP + arguments.queries)
+    timings = {config: time_api(shop, config, queries) for config in ("hybrid", "hybrid-rerank")}
+    for share, name in ((0.5, "p50"), (0.95, "p95")):
+        plain, reranked = (float(np.quantile(timings[config], share)) for config in ("hybrid", "hybrid-rerank"))
+        yield Claim(f"API search without reranking, {name}", plain, "ms")
+        yield Claim(f"reranking adds, {name}", reranked - plain, "ms", "<= 60" if name == "p95" else "")
+
+
+def time_api(shop: Shop, config: str, queries: list[str]) -> list[float]:
+    """Return the milliseconds of each query over HTTP, every one asked for the first time."""
+    tuned = replace(shop, settings=shop.settings | {"SEARCHSITE_CONFIG": config})
+    with serve(tuned, "--no-worker", "--no-learner") as site:
+        wait_for(site, "/api/v1/search/?q=printer")
+        time_requests(site, "/api/v1/search/", queries[:WARM_UP])
+        return time_requests(site, "/api/v1/search/", queries[WARM_UP:])
+
+
+def measure_cold_start(arguments: argparse.Namespace) -> Iterator[Claim]:
+    """Yield what two towers tuned on queries made from the catalogue alone find, beside the ones they began as."""
+    shop = copy_shop(open_icecat(), "icecat-cold-start")
+    before = evaluate(shop, "dense", "hybrid")
+    started = time.monotonic()
+    made = json.loads(shop.manage("finetune", "--source", "catalogue", "--json", *arguments.finetune.split()))
+    yield Claim("cold start: training", (time.monotonic() - started) / 60, "min", "<= 45")
+    version = made["result"]["name"]
+    shop.manage("reindex", "--model", version)
+    shop.manage("models", "promote", version)
+    after = evaluate(shop, "dense", "hybrid")
+    for config in ("dense", "hybrid"):
+        for metric in (NDCG, CONDENSED, RECALL):
+            old, new = (found["configs"][config][metric]["mean"] for found in (before, after))
+            yield Claim(f"cold start: {config}, {metric}", new)
+            yield Claim(
+                f"cold start: {config}, {metric}, gain", new - old, "", COLD_START_BARS.get((config, metric), "")
+            )
+
+
+COLD_START_BARS = {("dense", CONDENSED): ">= 0.02", ("dense", RECALL): ">= 0", ("hybrid", CONDENSED): ">= 0"}
+
+
+def copy_shop(shop: Shop, name: str) -> Shop:
+    """Return a fresh copy of the shop, so that what is promoted there stays there."""
+    folder = FOLDER / name
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(shop.data_dir, folder, ignore=shutil.ignore_patterns("trainings", "cache", "queue"))
+    return replace(shop, name=name, data_dir=folder)
+
+
+def show_means(shop: Shop, found: dict[str, Any]) -> Iterator[Claim]:
+    yield Claim(f"{shop.name}: queries", found["queries"])
+    for config, metrics in found["configs"].items():
+        for metric in SHOWN:
+            yield Claim(f"{shop.name}: {config}, {metric}", metrics[metric]["mean"])
+
+
+def show_gain(found: dict[str, Any], config: str, baseline: str, metric: str, bar: str) -> Iterator[Claim]:
+    """Yield the paired difference and the ends of its interval."""
+    pair = next(
+        each for each in found["pairs"]
+        if (each["config"], each["baseline"], each["metric"]) == (config, baseline, metric)
+    )  # fmt: skip
+    name = f"{config} − {baseline}, {metric}"
+    yield Claim(name, pair["mean"], "", bar)
+    yield Claim(f"{name}, low end of 95 %", pair["low"], "", ">= 0")
+    yield Claim(f"{name}, high end of 95 %", pair["high"])
+
+
+Part = Callable[[argparse.Namespace], Iterator[Claim]]
+PARTS: dict[str, Part] = {"reranker": measure_reranker, "cold-start": measure_cold_start}
+
+if __name__ == "__main__":
+    run(
+        __doc__,
+        measure,
+        parts={"default": ",".join(PARTS), "help": f"what to measure, of {', '.join(PARTS)} (default: all)"},
+        queries={"type": int, "default": 250, "help": "queries to time (default: 250)"},
+        finetune={"default": "", "help": "options for manage.py finetune, in one word with quotes"},
+    )
