@@ -29,9 +29,10 @@ from retrieval.learning.versions import VersionCard
 from retrieval.lessons import Learner, Lesson
 from retrieval.live import TWO_TOWER
 from retrieval.models import ModelVersion, TrainingRun
+from retrieval.serving import serve_version
 from retrieval.training_data import Amounts, Collected, collect
 from retrieval.training_progress import OnProgress, Recorder, pulse
-from retrieval.training_runs import MOST_TRIES, WAITS, State, end, find_ahead
+from retrieval.training_runs import MOST_TRIES, WAITS, State, end, find_ahead, find_ended
 
 logger = logging.getLogger(__name__)
 LOCK = "LOCK"
@@ -57,6 +58,8 @@ def run_training(
     recorder = Recorder(run, on_progress, lambda: is_cancelled() or is_shutting_down())
     try:
         with pulse(run), _turn(run, recorder):
+            if ended := find_ended(run):
+                return ended
             _check_tries(run)
             perform(run, recorder)
     except TrainingCancelledError:
@@ -236,13 +239,7 @@ def _register(folder: Path, exported: Path, verdict: Verdict) -> ModelVersion:
 
 def promote_result(version: ModelVersion, on_progress: Progress = lambda build: None) -> bool:
     """Let the version serve if the gate let it pass, an index built for it first; return whether it does."""
-    from retrieval.indexing import build_shadow
-    from retrieval.promotion import promote
-
     if not version.verdict.get("is_passed"):
         return False
-    name = str(registry.folder_of(version.name))
-    if version.kind == TWO_TOWER:
-        build_shadow(name, on_progress)
-    promote(version.kind, name)
+    serve_version(version, on_progress)
     return True

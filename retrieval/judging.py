@@ -155,12 +155,8 @@ def decide(champion: Mapping[str, Floats], challenger: Mapping[str, Floats]) -> 
 
 def _make_guards(collected: Collected, sources: set[str], seed: int, documents: dict[int, Document]) -> QuerySets:
     """Return the guard sets by name, adding to `documents` the products they speak of."""
-    own = [document for product_id, document in documents.items() if product_id > 0]
     paths = {product_id: document.category_path for product_id, document in documents.items()}
-    guards: QuerySets = {
-        CODES: make_sku_queries(own, GUARD_QUERIES, seed),
-        COLD: pick_cold_queries(collected.held_out, collected.queries, paths),
-    }
+    guards: QuerySets = {COLD: pick_cold_queries(collected.held_out, collected.queries, paths)}
     parts = {name: [query for query in collected.held_out if _comes_from(query, name)] for name in sorted(sources)}
     if len(parts) > 1:
         guards |= {f"held out of {name}": found for name, found in parts.items()}
@@ -172,7 +168,8 @@ def _make_guards(collected: Collected, sources: set[str], seed: int, documents: 
         fresh = [query for query in found if query_key(query.text, get_analyzer()) not in trained]
         guards[name] = [query for query in fresh if normalize(query.text) not in asked]
         old += [query for query in fresh if normalize(query.text) in asked and name != CATALOGUE]
-    return guards | {OLD: old}
+    own = [document for product_id, document in documents.items() if product_id > 0]
+    return {CODES: make_sku_queries(own, GUARD_QUERIES, seed), **guards, OLD: old}
 
 
 def _other_sources(sources: set[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ from retrieval import live, registry
 from retrieval.engine.config import RERANK_BLEND, RERANK_DEPTH
 from retrieval.engine.encoders import TwoTowerEncoder
 from retrieval.engine.exported import EncoderError
+from retrieval.engine.files import write_atomically
 from retrieval.engine.fusion import Floats
 from retrieval.engine.rerank import CrossEncoderReranker
 from retrieval.engine.types import Vectors
@@ -147,7 +149,7 @@ class CrossEncoderLearner:
     def train(self, on_round: Callable[[int, Any], None]) -> None:
         lesson, recorder = self.lesson, self.lesson.recorder
         recorder.tell_phase("finding candidates")
-        candidates = self._find_candidates()
+        candidates = self._keep_candidates()
         recorder.tell_phase("making lists")
         lists = build_lists(lesson.collected.queries, lesson.collected.documents, candidates, self.settings)
         if name := lesson.settings.get("teacher"):
@@ -162,6 +164,15 @@ class CrossEncoderLearner:
             on_step=lambda step: recorder.add_step(step.number, step.total, step.loss),
             is_cancelled=recorder.is_cancelled,
         )
+
+    def _keep_candidates(self) -> dict[str, list[int]]:
+        """Return what was found for each query, kept for a later try: another model may be live by then."""
+        path = self.lesson.folder / "candidates.json"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(self._find_candidates()))
+        found: dict[str, list[int]] = json.loads(path.read_text(encoding="utf-8"))
+        return found
 
     def _find_candidates(self) -> dict[str, list[int]]:
         """Return what the hybrid search finds for each query among the products of its shop."""

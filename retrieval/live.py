@@ -106,9 +106,11 @@ def _read_reranking(name: str) -> tuple[int, float]:
     for folder in (BUILT_IN / name, Path(name), Path(name).parent):
         try:
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            return min(int(card["rerank_depth"]), MAX_RERANK_DEPTH), float(card["rerank_blend"])
+            depth, blend = int(card["rerank_depth"]), float(card["rerank_blend"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
+        if depth >= 0 and 0 <= blend <= 1:  # no search could be done with others
+            return min(depth, MAX_RERANK_DEPTH), blend
     return RERANK_DEPTH, RERANK_BLEND
 
 

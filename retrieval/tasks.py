@@ -4,6 +4,8 @@ from celery import shared_task
 from celery.worker import state
 
 from retrieval import diagnostics, indexing, training_runs
+from retrieval.models import ModelVersion
+from retrieval.serving import serve_version
 
 
 @shared_task(autoretry_for=(Exception,), retry_backoff=2, retry_backoff_max=300, retry_jitter=True, max_retries=None)
@@ -39,6 +41,14 @@ def train_model(run_id: int) -> None:
 def resume_trainings() -> int:
     """Queue trainings whose message was lost or whose process died, and return how many there were."""
     return training_runs.queue_stale()
+
+
+@shared_task
+def serve_model(version_id: int, is_forced: bool = False) -> None:
+    """Let a model version serve once what it needs is made."""
+    version = ModelVersion.objects.filter(pk=version_id).first()
+    if version is not None:
+        serve_version(version, is_forced=is_forced)
 
 
 def _is_shutting_down() -> bool:

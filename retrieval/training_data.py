@@ -25,6 +25,8 @@ from retrieval.training_sources import CATALOGUE, JUDGEMENTS, NAMES, Amounts, Ga
 __all__ = ["Amounts", "Collected", "collect", "default_sources", "full_text", "training_text", "training_texts"]
 
 CATALOGUE_WEIGHT, JUDGEMENTS_WEIGHT = 1.0, 2.0
+# The same for every training: a model trained on from another must not be judged by what that one learned.
+SPLIT_SEED = 1
 Source = tuple[str, float]  # name and weight
 
 
@@ -68,7 +70,7 @@ def collect(
     for name, found in gathered.items():
         check_agreement(found.queries, name)
     every = [query for found in gathered.values() for query in found.queries]
-    split = split_queries(every, get_analyzer(), held_out=held_out, seed=seed)
+    split = split_queries(every, get_analyzer(), held_out=held_out, seed=SPLIT_SEED)
     documents = {product_id: one for found in gathered.values() for product_id, one in found.documents.items()}
     check(split.train, documents)
     merged = merge(_by_source(gathered, split.train), weights)

@@ -186,6 +186,11 @@ def find_ahead(run: TrainingRun) -> TrainingRun | None:
     return at_work.exclude(phase__startswith=WAITS).order_by("started_at").first()
 
 
+def find_ended(run: TrainingRun) -> TrainingRun | None:
+    """Return the training as another process ended it, one that stood still and was thought dead; None else."""
+    return TrainingRun.objects.filter(pk=run.pk).exclude(state__in=OPEN).first()
+
+
 def end(run: TrainingRun, state: str, error: str = "") -> None:
     """Note how the training ended; nothing for a row that was deleted meanwhile."""
     run.state, run.error, run.phase, run.finished_at = state, error[:2000], "", timezone.now()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from retrieval.engine.types import EngineError
-from retrieval.learning.versions import NAME
+from retrieval.learning.versions import DEFAULT, NAME
 from retrieval.models.learning import ModelKind
 
 
@@ -94,9 +94,9 @@ def check_settings(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := sorted(settings.keys() - known.keys()):
         raise TrainingRefused(f"unknown setting {unknown[0]!r}, expected one of: {', '.join(sorted(known))}")
     cleaned = {name: known[name].clean(name, value) for name, value in settings.items() if value not in (None, "")}
-    if "name" in cleaned and not NAME.fullmatch(cleaned["name"]):
+    if "name" in cleaned and (not NAME.fullmatch(cleaned["name"]) or cleaned["name"] == DEFAULT):
         raise TrainingRefused(
-            f"name={cleaned['name']!r}, expected small letters, digits, '.', '_' and '-', at most 100"
+            f"name={cleaned['name']!r}, expected small letters, digits, '.', '_' and '-', at most 100, not {DEFAULT!r}"
         )
     if cleaned.get("teacher"):
         cleaned.setdefault("loss", "distilled")

@@ -124,7 +124,7 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 # Trainings take long: they have a worker of their own, and what shoppers see goes on being brought up to date.
-CELERY_TASK_ROUTES = {"retrieval.tasks.train_model": {"queue": "learn"}}
+CELERY_TASK_ROUTES = {f"retrieval.tasks.{name}": {"queue": "learn"} for name in ("train_model", "serve_model")}
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
 CELERY_BEAT_SCHEDULE = {
     # What a lost message or a killed worker left undone.

@@ -14,6 +14,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
+from kombu.exceptions import OperationalError
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminFileFieldWidget
@@ -22,6 +23,8 @@ from retrieval import registry
 from retrieval.engine.types import EngineError
 from retrieval.learning.versions import flatten
 from retrieval.models import ModelVersion
+from retrieval.serving import check_verdict, is_ready
+from retrieval.tasks import serve_model
 
 GATE = {True: "passed", False: "failed", None: "not judged"}
 GATE_COLOURS = {"passed": "success", "failed": "danger", "not judged": "info"}
@@ -55,7 +58,7 @@ class ModelVersionAdmin(ModelAdmin):
     list_filter = ("kind", "origin")
     search_fields = ("name", "note", "base")
     actions_list = ("roll_back_two_tower", "roll_back_cross_encoder")
-    actions_detail = ("promote", "download")
+    actions_detail = ("promote", "promote_anyway", "download")
     fields = (
         "name", "kind", "show_live", "origin", "base", "parent", "exported", "dim", "recipe_version", "data_hash",
         "show_size", "show_verdict", "show_metrics", "show_settings", "note", "created_at",
@@ -115,16 +118,28 @@ class ModelVersionAdmin(ModelAdmin):
 
     @action(description="Promote", url_path="promote", permissions=["serve"])
     def promote(self, request: HttpRequest, object_id: int) -> HttpResponseRedirect:
+        return self._promote(request, object_id, is_forced=False)
+
+    @action(description="Promote although the gate did not let it pass", url_path="force", permissions=["serve"])
+    def promote_anyway(self, request: HttpRequest, object_id: int) -> HttpResponseRedirect:
+        return self._promote(request, object_id, is_forced=True)
+
+    def _promote(self, request: HttpRequest, object_id: int, *, is_forced: bool) -> HttpResponseRedirect:
+        """Promote at once where all is there; else have the learner make what is missing first."""
         from retrieval.promotion import promote
 
         version = get_object_or_404(ModelVersion, pk=object_id)
         try:
-            promote(version.kind, str(registry.folder_of(version.name)))
-        except EngineError as error:
-            hint = "" if version.exported else f" Prepare it with: manage.py models promote {version.name}"
-            messages.error(request, f"{error}.{hint}")
-        else:
-            messages.success(request, f"{version.name} serves within seconds.")
+            if not is_forced:
+                check_verdict(version)
+            if is_ready(version):
+                promote(version.kind, str(registry.folder_of(version.name)))
+                messages.success(request, f"{version.name} serves within seconds.")
+            else:
+                serve_model.delay(version.pk, is_forced)
+                messages.info(request, f"{version.name} serves as soon as what it needs is made; searches go on.")
+        except (EngineError, OperationalError, OSError) as error:
+            messages.error(request, str(error))
         return redirect("admin:retrieval_modelversion_change", version.pk)
 
     @action(description="Download", url_path="download", permissions=["serve"])

@@ -85,13 +85,14 @@ def build_lists(
             f"{len(usable)} of {len(queries)} queries have both a product that answers them and one that does not; "
             f"at least {LEAST_QUERIES} are needed: add ratings, or learn from the catalogue"
         )
-    rng, everything = random.Random(f"lists-{settings.seed}"), list(documents)
-    drawn = rng.choices(usable, [query.weight for query in usable], k=settings.steps * settings.lists)
-    return [
-        _to_list(query, choose(query, candidates.get(query.text, ()), everything, settings.list_size, rng), documents,
-                 settings.variety, rng)
-        for query in drawn
-    ]  # fmt: skip
+    rng = random.Random(f"lists-{settings.seed}")
+    shops = {is_sample: [one for one in documents if (one < 0) == is_sample] for is_sample in (False, True)}
+    lists = []
+    for query in rng.choices(usable, [query.weight for query in usable], k=settings.steps * settings.lists):
+        shop, found = shops[query.positives[0] < 0], candidates.get(query.text, ())
+        chosen = choose(query, found, shop, settings.list_size, rng)
+        lists.append(_to_list(query, chosen, documents, settings.variety, rng))
+    return lists
 
 
 def choose(
@@ -248,6 +249,7 @@ def _to_arguments(settings: CrossEncoderSettings, checkpoints: Path) -> Training
         bf16=torch.cuda.is_available() or has_bf16(),
         torch_compile=settings.compile,
         logging_steps=1,
+        logging_nan_inf_filter=False,
         save_steps=settings.checkpoint_steps,
         save_total_limit=1,
         seed=settings.seed,

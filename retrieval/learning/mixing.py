@@ -73,7 +73,8 @@ def merge(sources: Mapping[str, Sequence[LabelledQuery]], weights: Mapping[str, 
             contradicted += sum(
                 kept.grades.get(product_id, grade) != grade for product_id, grade in query.grades.items()
             )
-            found[key] = (owner, replace(kept, grades={**query.grades, **kept.grades}))
+            is_complete = kept.is_complete and query.is_complete  # what one source says of all its products
+            found[key] = (owner, replace(kept, grades={**query.grades, **kept.grades}, is_complete=is_complete))
     merged: dict[str, list[LabelledQuery]] = {name: [] for name in sources}
     for name, query in found.values():
         merged[name].append(query)

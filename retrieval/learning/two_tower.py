@@ -194,6 +194,7 @@ def _to_arguments(settings: TwoTowerSettings, checkpoints: Path) -> TrainingArgu
         warmup_steps=0.1,
         use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
+        logging_nan_inf_filter=False,
         save_steps=settings.checkpoint_steps,
         save_total_limit=1,
         seed=settings.seed,

@@ -25,6 +25,7 @@ TYPES: dict[str, Any] = {  # of the card's values that are no texts
     "rerank_depth": int | None, "rerank_blend": float | int | None,
 }  # fmt: skip
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+DEFAULT = "default"
 
 
 class VersionError(EngineError):
@@ -67,6 +68,8 @@ class VersionCard:
 
 def check_name(name: str) -> None:
     """Raise VersionError unless a version may be called this: its name is that of a folder on any machine."""
+    if name == DEFAULT:
+        raise VersionError(f"a model version cannot be called {name!r}: that is the model that comes as a package")
     if not isinstance(name, str) or not NAME.fullmatch(name) or name.startswith("."):
         raise VersionError(
             f"a model version cannot be called {name!r:.120}: expected up to 100 lower-case letters, digits, '.', '_' "

@@ -23,7 +23,7 @@ from retrieval.live import MODELS_DIR, TWO_TOWER, find_live
 from retrieval.models import ModelVersion, PastQuery, TrainingRun
 from retrieval.reading import ndcg
 from retrieval.registry import folder_of
-from retrieval.training_data import collect
+from retrieval.training_data import Amounts, collect
 from tests.factories import make_product
 from tests.tiny_models import save_cross_encoder, save_two_tower
 
@@ -127,6 +127,18 @@ def test_a_cross_encoder_is_trained_judged_and_registered(learning_shop, reader)
 
 
 @pytest.mark.filterwarnings(PEFT_SAYS)
+def test_a_cross_encoder_s_training_goes_on_when_another_model_went_live(learning_shop, reader, settings, tmp_path):
+    run = begin("cross-encoder", base=reader)
+    run = run_training(run, is_cancelled=stop_at_step(run, 1))
+    assert run.state == "cancelled"
+    other = str(save_two_tower(tmp_path / "other", seed=7))
+    export_encoder(other, MODELS_DIR)
+    settings.SEARCHSITE = settings.SEARCHSITE | {"MODEL": other}
+    run = go_on(run)
+    assert (run.state, run.error) == ("finished", "")
+
+
+@pytest.mark.filterwarnings(PEFT_SAYS)
 def test_a_cross_encoder_learns_from_a_teacher(learning_shop, reader):
     run = run_training(begin("cross-encoder", base=reader, teacher=reader))
     assert (run.state, run.error) == ("finished", "")
@@ -182,7 +194,7 @@ def test_one_killed_while_it_is_judged_is_judged_again(learning_shop, monkeypatc
 
 
 def test_a_diverging_one_stops_with_the_reason(learning_shop, monkeypatch):
-    def explode(queries: Any, products: Any, **rest: Any) -> Any:
+    def explode(queries: Any, products: Any, batch: Any, **rest: Any) -> Any:
         return (queries.sum() + products.sum()) * float("nan")
 
     monkeypatch.setattr("retrieval.learning.two_tower.masked_infonce", explode)
@@ -232,6 +244,13 @@ def test_one_waits_for_the_other_and_says_for_which(learning_shop, monkeypatch):
     assert run.state == "cancelled"
 
 
+def test_one_that_another_process_ended_meanwhile_is_left_as_it_is(learning_shop):
+    run = begin()
+    TrainingRun.objects.filter(pk=run.pk).update(state="finished", phase="")
+    assert run_training(run).state == "finished"
+    assert not ModelVersion.objects.exists()
+
+
 def test_one_that_kills_its_processes_is_given_up(learning_shop):
     run = begin()
     for _ in range(training_runs.MOST_TRIES):
@@ -252,6 +271,12 @@ def test_the_court_has_guard_sets_of_what_was_not_learned_from(learning_shop):
     trained = {query.text for query in collected.queries}
     assert trained.isdisjoint(query.text for query in court.sets[HELD_OUT])
     assert all(trained.isdisjoint(query.text for query in found) for name, found in court.sets.items() if name != CODES)
+
+
+def test_codes_of_a_catalogue_that_was_not_learned_from_are_guarded(learning_shop):
+    amounts = Amounts(sample_products=300, sample_queries=60)
+    court = convene(collect([("sample", 1.0)], amounts=amounts), ["sample"], seed=1)
+    assert "cup-steel" in {query.text for query in court.sets[CODES]}
 
 
 def test_ndcg_is_that_of_trec_eval():

@@ -129,7 +129,14 @@ def test_a_version_is_found_under_what_it_was_once_exported_from(models, tmp_pat
         find_version(CROSS_ENCODER, "reader-2")
 
 
-@pytest.mark.parametrize("card", ["", "{}", '{"rerank_depth": null, "rerank_blend": 0.5}', '{"rerank_depth": "deep"}'])
+@pytest.mark.parametrize(
+    "card",
+    [
+        "", "{}", '{"rerank_depth": null, "rerank_blend": 0.5}', '{"rerank_depth": "deep"}',
+        '{"rerank_depth": -1, "rerank_blend": 0.7}', '{"rerank_depth": 9, "rerank_blend": 1.5}',
+        '{"rerank_depth": 9, "rerank_blend": NaN}',
+    ],
+)  # fmt: skip
 def test_a_card_without_depth_gives_the_usual_one(models, tmp_path, card):
     folder = tmp_path / "reader"
     folder.mkdir()

@@ -51,6 +51,13 @@ def test_a_query_of_two_sources_is_one_where_the_heavier_has_the_say():
     assert (merged.shared, merged.contradicted) == (1, 1)
 
 
+def test_of_a_query_that_one_source_does_not_know_whole_nothing_ungraded_is_wrong():
+    whole = LabelledQuery("mug", {-1: 3.0}, "sample", is_complete=True)
+    merged = merge({"sample": [whole], "ratings": [label("mug", "ratings", p1=3)]}, {"sample": 2, "ratings": 1})
+    assert not merged.sources["sample"][0].is_complete
+    assert merge({"sample": [whole]}, {"sample": 1}).sources["sample"][0].is_complete
+
+
 def test_among_equals_the_first_has_the_say():
     merged = merge({"a": [label("mug", "a", p1=3)], "b": [label("Mug", "b", p1=0)]}, {"a": 1, "b": 1})
     assert dict(merged.sources["a"][0].grades) == {1: 3}

@@ -18,6 +18,7 @@ from retrieval.learning import sources
 from retrieval.learning.export import export_encoder, export_reranker
 from retrieval.learning.versions import write_version
 from retrieval.models import ModelVersion
+from retrieval.tasks import serve_model
 from tests.retrieval.test_adapters import save_scorer_adapter
 from tests.retrieval.test_registry import add
 from tests.retrieval.test_versions import make_card
@@ -97,18 +98,20 @@ def test_one_version_is_shown_with_its_figures(folder):
 
 def test_a_cross_encoder_is_promoted_and_rolled_back(judge):
     version = add_judge(judge)
-    facts = run_json("promote", "judge-1")
+    with pytest.raises(CommandError, match=r"judge-1 is not shown to be better .it was never judged on this shop"):
+        run("promote", "judge-1")
+    facts = run_json("promote", "judge-1", "--force")
     version.refresh_from_db()
     assert facts == {"kind": "cross-encoder", "name": str(registry.folder_of("judge-1")), "version": version.exported}
     assert run_json("show", "judge-1")["is_live"] is True
-    assert "judge-1" in run("promote", "judge-1")
+    assert "judge-1" in run("promote", "judge-1", "--force")
     assert run_json("rollback", "cross-encoder")["name"] == ""
     assert not registry.is_live(version)
 
 
 def test_no_cross_encoder_can_be_promoted(judge):
     add_judge(judge)
-    run("promote", "judge-1")
+    run("promote", "judge-1", "--force")
     assert run("promote", "none", "--kind", "cross-encoder") == "No cross-encoder serves now.\n"
 
 
@@ -182,12 +185,19 @@ def test_a_version_without_a_verdict_says_so(admin_client, folder):
     assert "Not judged yet." in page(admin_client, add(folder))
 
 
-def test_the_admin_promotes_and_rolls_back(admin_client, judge):
+def test_the_admin_promotes_and_rolls_back(admin_client, judge, monkeypatch):
     version = add_judge(judge)
     promote = reverse("admin:retrieval_modelversion_promote", args=[version.pk])
     refused = admin_client.get(promote, follow=True).content.decode()
-    assert "manage.py models promote judge-1" in refused
+    assert "judge-1 is not shown to be better" in refused
+    force = reverse("admin:retrieval_modelversion_promote_anyway", args=[version.pk])
+    sent: list[tuple[int, bool]] = []
+    monkeypatch.setattr(serve_model, "delay", lambda *arguments: sent.append(arguments))
+    waiting = admin_client.get(force, follow=True).content.decode()
+    assert "judge-1 serves as soon as what it needs is made" in waiting
+    assert sent == [(version.pk, True)]
     registry.prepare(version)
+    ModelVersion.objects.update(verdict={"is_passed": True})
     assert "judge-1 serves within seconds." in admin_client.get(promote, follow=True).content.decode()
     assert registry.is_live(version)
     back = reverse("admin:retrieval_modelversion_roll_back_cross_encoder")

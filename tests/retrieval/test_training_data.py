@@ -108,6 +108,12 @@ def test_no_query_or_near_duplicate_crosses_the_split_of_any_source(products, tm
         assert max(fuzz.token_sort_ratio(normalize(query.text), other) for other in held_out) < ALIKE, query.text
 
 
+def test_what_one_seed_holds_out_no_other_learns(products):
+    rate("shop")
+    first, other = (collect([("judgements:shop", 1)], seed) for seed in (1, 2))
+    assert {query.text for query in first.held_out} == {query.text for query in other.held_out} != set()
+
+
 def test_the_same_seed_collects_the_same(products):
     rate("shop")
     first, again, other = (

@@ -118,6 +118,11 @@ def test_a_name_that_is_no_folder_s_is_refused(name):
         make_card(name)
 
 
+def test_the_default_s_name_is_not_taken():
+    with pytest.raises(VersionError, match="a model version cannot be called 'default'"):
+        make_card("default")
+
+
 @pytest.mark.parametrize(
     ("facts", "message"),
     [

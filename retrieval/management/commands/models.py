@@ -16,6 +16,7 @@ from retrieval import registry
 from retrieval.engine.types import EngineError
 from retrieval.learning import versions
 from retrieval.models import ModelVersion
+from retrieval.serving import serve_version
 
 KINDS = versions.KINDS
 NO_RERANKER = "none"
@@ -31,11 +32,12 @@ class Command(BaseCommand):
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
         add(actions, "list", "list all versions, newest first")
         add(actions, "show", "print what is known of one version").add_argument("name")
-        promote = add(actions, "promote", "let a model serve, prepared first where it was not")
+        promote = add(actions, "promote", "let a model serve; what it needs, an index too, is made first")
         promote.add_argument(
             "name", help=f"a version, default, a folder or a hub name; {NO_RERANKER} for no cross-encoder"
         )
         promote.add_argument("--kind", choices=KINDS, help="needed for what is no version")
+        promote.add_argument("--force", action="store_true", help="also where the gate did not let it pass")
         promote.add_argument("--precision", choices=("float", "int8"), default="float", help="of a cross-encoder")
         add(actions, "rollback", "let the model before serve again").add_argument("kind", choices=KINDS)
         export = add(actions, "export", "write a version as one file")
@@ -82,7 +84,7 @@ class Command(BaseCommand):
         if version and kind not in (None, version.kind):
             raise CommandError(f"{name} is a {version.kind} model, not a {kind} one")
         if version and precision == "float":
-            registry.prepare(version)
+            return _tell_live(version.kind, serve_version(version, is_forced=options["force"]))
         kind = version.kind if version else str(kind)
         is_none = kind == "cross-encoder" and name == NO_RERANKER
         live = promote(kind, "" if is_none else registry.resolve(name), precision=precision)
