@@ -212,8 +212,7 @@ def test_the_admin_downloads_an_archive_and_takes_one_up(admin_client, folder):
     version = add(folder)
     link = reverse("admin:retrieval_modelversion_download", args=[version.pk])
     response = admin_client.get(link, follow=True)
-    archive = b"".join(response.streaming_content)
-    response.close()
+    archive = b"".join(response.streaming_content)  # the client closes the response with its last part
     assert response["Content-Disposition"] == 'attachment; filename="shop-1.zip"'
     registry.remove(version)
     url = reverse("admin:retrieval_modelversion_add")
