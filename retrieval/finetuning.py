@@ -27,7 +27,7 @@ from retrieval.learning.export import export_encoder, export_reranker
 from retrieval.learning.training import TrainingCancelledError
 from retrieval.learning.versions import VersionCard
 from retrieval.lessons import Learner, Lesson
-from retrieval.live import TWO_TOWER
+from retrieval.live import TWO_TOWER, find_live
 from retrieval.models import ModelVersion, TrainingRun
 from retrieval.serving import serve_version
 from retrieval.training_data import Amounts, Collected, collect
@@ -37,6 +37,7 @@ from retrieval.training_runs import MOST_TRIES, WAITS, State, end, find_ahead, f
 logger = logging.getLogger(__name__)
 LOCK = "LOCK"
 WAIT_S = 1.0
+LONGEST_NAME = 90  # a number may follow
 NO_SPACE = "no space is left on the disk: free some, then go on with this training"
 
 
@@ -163,7 +164,7 @@ def _judge(
     """Return the gate's verdict, and the mean nDCG@10 of both models on the held-out queries."""
     court = convene(collected, [name for name, _ in run.sources], _seed(run))
     champion, challenger = learner.score(court, None), learner.score(court, exported)
-    verdict = decide(champion, challenger)
+    verdict = replace(decide(champion, challenger), champion=find_live(run.kind).version)
     if HELD_OUT not in champion:
         return verdict, {}
     return verdict, {"nDCG@10": _mean(challenger), "nDCG@10 before": _mean(champion)}
@@ -194,7 +195,7 @@ def _make_card(run: TrainingRun, collected: Collected, learner: Learner) -> Vers
 
 def _find_name(run: TrainingRun) -> str:
     """Return a name for the version that no other has."""
-    names, number = run.settings.get("name") or f"{run.kind}-{run.pk}", 1
+    names, number = (run.settings.get("name") or f"{run.kind}-{run.pk}")[:LONGEST_NAME], 1
     taken = set(ModelVersion.objects.filter(name__startswith=names).values_list("name", flat=True))
     while (name := names if number == 1 else f"{names}.{number}") in taken:
         number += 1

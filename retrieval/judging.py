@@ -15,14 +15,14 @@ from retrieval.engine.text import normalize
 from retrieval.engine.types import Document, Ids, Ranking, Vectors
 from retrieval.evaluation.gate import HELD_OUT, MARGIN, Verdict, judge
 from retrieval.evaluation.guards import make_sku_queries, pick_cold_queries
-from retrieval.evaluation.metrics import NDCG
+from retrieval.evaluation.metrics import NDCG, ndcg
 from retrieval.generations import get_analyzer
 from retrieval.learning.examples import LabelledQuery, query_key
 from retrieval.learning.memory_search import MemorySearch
 from retrieval.learning.mixing import TrainingDataError
 from retrieval.learning.negatives import Corpus, build_corpus
 from retrieval.models import JudgementSet, PastQuery
-from retrieval.reading import Reading, ndcg, read_again
+from retrieval.reading import Reading, read_again
 from retrieval.training_data import Collected, training_texts
 from retrieval.training_sources import CATALOGUE, FILE, JUDGEMENTS, Amounts, gather
 
@@ -32,6 +32,7 @@ GUARD_QUERIES = 300
 CURVE_QUERIES, CURVE_PRODUCTS = 200, 3000
 DEPTH = 200
 CODES, OLD, COLD = "SKUs and model numbers", "old queries", "cold categories"
+PART = "held out of "  # of one source
 QuerySets = dict[str, list[LabelledQuery]]
 Rankings = dict[str, list[Ids]]
 Tick = Callable[[], None]
@@ -150,7 +151,8 @@ def decide(champion: Mapping[str, Floats], challenger: Mapping[str, Floats]) -> 
     """Return the gate's verdict; without held-out queries nothing passes."""
     if HELD_OUT not in champion:
         return Verdict(False, f"fails: no {HELD_OUT} to show a gain on; rate more queries", NDCG, MARGIN, ())
-    return judge(champion, challenger)
+    parts = [name for name in champion if name == COLD or name.startswith(PART)]
+    return judge(champion, challenger, parts=parts)
 
 
 def _make_guards(collected: Collected, sources: set[str], seed: int, documents: dict[int, Document]) -> QuerySets:
@@ -159,7 +161,7 @@ def _make_guards(collected: Collected, sources: set[str], seed: int, documents: 
     guards: QuerySets = {COLD: pick_cold_queries(collected.held_out, collected.queries, paths)}
     parts = {name: [query for query in collected.held_out if _comes_from(query, name)] for name in sorted(sources)}
     if len(parts) > 1:
-        guards |= {f"held out of {name}": found for name, found in parts.items()}
+        guards |= {f"{PART}{name}": found for name, found in parts.items()}
     trained = {query_key(query.text, get_analyzer()) for query in [*collected.queries, *collected.held_out]}
     asked = set(PastQuery.objects.values_list("text", flat=True))
     old: list[LabelledQuery] = []

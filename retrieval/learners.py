@@ -154,7 +154,7 @@ class CrossEncoderLearner:
         lists = build_lists(lesson.collected.queries, lesson.collected.documents, candidates, self.settings)
         if name := lesson.settings.get("teacher"):
             recorder.tell_phase("asking the teacher")
-            lists = list(self._ask(name, lists))
+            lists = self._keep_answers(name, lists)
         recorder.tell_phase("learning")
         cross_encoder.train(
             lesson.base,
@@ -174,6 +174,14 @@ class CrossEncoderLearner:
         found: dict[str, list[int]] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
+    def _keep_answers(self, name: str, lists: Sequence[GradedList]) -> list[GradedList]:
+        """Return the lists with the teacher's scores for targets, kept for a later try: the last digit may differ."""
+        path = self.lesson.folder / "answers.json"
+        if not path.is_file():
+            write_atomically(path, json.dumps(list(self._ask(name, lists))))
+        answers = json.loads(path.read_text(encoding="utf-8"))
+        return [replace(one, targets=tuple(targets)) for one, targets in zip(lists, answers, strict=True)]
+
     def _find_candidates(self) -> dict[str, list[int]]:
         """Return what the hybrid search finds for each query among the products of its shop."""
         queries, encoder = self.lesson.collected.queries, get_encoder()
@@ -185,13 +193,12 @@ class CrossEncoderLearner:
             found |= {text: ranking.product_ids.tolist() for text, ranking in zip(texts, rankings, strict=True)}
         return found
 
-    def _ask(self, name: str, lists: Iterable[GradedList]) -> Iterable[GradedList]:
-        """Yield the lists with the teacher's scores for targets."""
+    def _ask(self, name: str, lists: Iterable[GradedList]) -> Iterable[list[float]]:
+        """Yield the teacher's scores of each list."""
         teacher = load_reranker(export_reranker(registry.resolve(name), live.MODELS_DIR))
         for one in lists:
             self.lesson.recorder.check()
-            scores = teacher.score(one.query, [("", text) for text in one.texts])
-            yield replace(one, targets=tuple(scores.tolist()))
+            yield teacher.score(one.query, [("", text) for text in one.texts]).tolist()
 
     def score(self, court: Court, exported: Path | None) -> Mapping[str, Floats]:
         if exported:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from typing import Any, Literal
 from django.conf import settings
 
 from retrieval.engine.config import MAX_RERANK_DEPTH, NO_RERANKER, RERANK_BLEND, RERANK_DEPTH
-from retrieval.engine.exported import REGISTER, EncoderError, find_exported, is_complete, read_register
+from retrieval.engine.exported import REGISTER, EncoderError, find_exported, is_complete, name_of_key, read_register
 from retrieval.engine.files import hold_lock, write_atomically
 from retrieval.engine.types import EngineError
 from retrieval.learning.sources import BUILT_IN
@@ -93,7 +92,7 @@ def _find_version(kind: str, version: str, models_dir: Path, stamp: object) -> L
     if not is_complete(models_dir / version):
         raise EncoderError(f"there is no {kind} model of version {version!r} in {models_dir}; export it first")
     keys = [key for key, exported in read_register(models_dir).items() if exported == version]
-    names = [re.sub(r"(\+int8)?(@\w+)?$", "", key.partition(":")[2]) for key in keys if key.startswith(f"{kind}:")]
+    names = [name_of_key(key) for key in keys if key.startswith(f"{kind}:")]
     return _describe(kind, names[0] if names else "", version)
 
 

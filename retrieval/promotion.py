@@ -48,8 +48,9 @@ def promote(kind: str, name: str, *, precision: str = "float") -> LiveModel:
         if before[0] == model:
             return model
         promotions[kind] = Promotion(named_by_settings(kind), (model, *before)[:REMEMBERED])
+        if kind == TWO_TOWER:  # under the lock: nobody promotes meanwhile what is withdrawn
+            _withdraw(each.version for each in before[1:2] if each.version not in (model.version, before[0].version))
     if kind == TWO_TOWER:
-        _withdraw(each.version for each in before[1:2] if each.version not in (model.version, before[0].version))
         mark_served()
     return model
 
@@ -79,11 +80,12 @@ def retire(version: str) -> None:
 
     Raises EngineError for the live version and for one that does not serve.
     """
-    if version == find_live(TWO_TOWER).version:
-        raise EngineError(f"model version {version!r} is the live one: promote another or roll back first")
-    if version not in (served := get_store().served()):
-        raise EngineError(f"model version {version!r} serves no index, expected one of: {', '.join(served)}")
-    get_store().withdraw(version)
+    with change_promotions():
+        if version == find_live(TWO_TOWER).version:
+            raise EngineError(f"model version {version!r} is the live one: promote another or roll back first")
+        if version not in (served := get_store().served()):
+            raise EngineError(f"model version {version!r} serves no index, expected one of: {', '.join(served)}")
+        get_store().withdraw(version)
     mark_served()
 
 

@@ -13,8 +13,9 @@ from django.utils.dateparse import parse_datetime
 
 from retrieval.engine.types import EngineError
 from retrieval.learning import archive, sources, versions
+from retrieval.learning.export import forget_exports
 from retrieval.learning.versions import VersionCard, VersionError, read_card
-from retrieval.models import ModelVersion
+from retrieval.models import Embedding, ModelVersion
 
 BESIDE = "retire it first: manage.py models retire"
 LIVE = "promote another or roll back first: manage.py models rollback"
@@ -134,12 +135,14 @@ def is_live(version: ModelVersion) -> bool:
 
 
 def remove(version: ModelVersion) -> None:
-    """Delete the version and its folder.
+    """Delete the version, its folder, what it was exported to and the vectors made with it.
 
     Raises VersionError for one that is live, serves beside the live one, or whose weights another changes.
     """
     if reason := find_use(version):
         raise VersionError(f"model version {version.name} {reason}")
+    for exported in forget_exports(str(folder_of(version.name)), models_dir()):
+        Embedding.objects.filter(model_version=exported).delete()
     version.delete()
     shutil.rmtree(folder_of(version.name), ignore_errors=True)
 

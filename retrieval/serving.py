@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import random
+
+from catalog.models import Product
 from retrieval import registry
+from retrieval.documents import iterate_documents
 from retrieval.embedding import Progress
+from retrieval.engine.text import full_text
 from retrieval.engine.types import EngineError
 from retrieval.generations import get_store
-from retrieval.live import TWO_TOWER, LiveModel
+from retrieval.live import TWO_TOWER, LiveModel, find_live
 from retrieval.models import ModelVersion
+
+CALIBRATION_PRODUCTS, CALIBRATION_PAIRS = 2000, 300
 
 
 def check_verdict(version: ModelVersion) -> None:
-    """Raise EngineError unless the gate let the version pass, or it comes with the project."""
-    if version.origin == ModelVersion.Origin.BUILT_IN or version.verdict.get("is_passed"):
+    """Raise EngineError unless the gate let the version pass against what serves now, or it comes with the project."""
+    if version.origin == ModelVersion.Origin.BUILT_IN or registry.is_live(version):
         return
-    reason = version.verdict.get("reason") or "it was never judged on this shop"
-    raise EngineError(f"{version.name} is not shown to be better ({reason}); to let it serve anyway, force it")
+    verdict = version.verdict
+    if not verdict.get("is_passed"):
+        reason = verdict.get("reason") or "it was never judged on this shop"
+        raise EngineError(f"{version.name} is not shown to be better ({reason}); to let it serve anyway, force it")
+    champion, live = verdict.get("champion"), find_live(version.kind).version
+    if champion != live:
+        raise EngineError(
+            f"{version.name} was shown to be better than {champion}, and {live} serves now; go back to the model "
+            "before, train it anew, or force it"
+        )
 
 
 def is_ready(version: ModelVersion) -> bool:
@@ -24,19 +39,47 @@ def is_ready(version: ModelVersion) -> bool:
 
 
 def serve_version(
-    version: ModelVersion, on_progress: Progress = lambda build: None, *, is_forced: bool = False
+    version: ModelVersion,
+    on_progress: Progress = lambda build: None,
+    *,
+    is_forced: bool = False,
+    precision: str = "float",
 ) -> LiveModel:
     """Let the version serve, what it needs made first. Searches go on with the live one meanwhile. Brings torch.
 
-    Raises EngineError where the gate did not let it pass and it is not forced, or when it cannot be prepared.
+    `precision`: float, or int8 for a cross-encoder. Raises EngineError where the gate did not let it pass and it is
+    not forced, or when it cannot be prepared.
     """
     from retrieval.indexing import build_shadow
     from retrieval.promotion import promote
 
     if not is_forced:
         check_verdict(version)
+    if precision == "int8" and version.kind == TWO_TOWER:
+        raise EngineError(f"{version.name} is a {TWO_TOWER} model: int8 is for cross-encoders")
     registry.prepare(version)
     version.refresh_from_db()
+    if precision == "int8":
+        registry.prepare(version, quantize_with=make_calibration_pairs())
     if not is_ready(version):
         build_shadow(version.name, on_progress)
-    return promote(version.kind, str(registry.folder_of(version.name)))
+    return promote(version.kind, str(registry.folder_of(version.name)), precision=precision)
+
+
+def make_calibration_pairs(seed: int = 1) -> list[tuple[str, str]]:
+    """Return queries made from this shop's catalogue with texts of its products, half of them answers.
+
+    Raises EngineError for a catalogue without products.
+    """
+    from retrieval.learning.made_queries import make_queries
+
+    rng = random.Random(f"calibration-{seed}")
+    product_ids = list(Product.objects.active().order_by("pk").values_list("pk", flat=True))
+    chosen = rng.sample(product_ids, min(len(product_ids), CALIBRATION_PRODUCTS))
+    batches = iterate_documents(Product.objects.filter(pk__in=chosen))
+    documents = {document.product_id: document for batch in batches for document in batch}
+    queries = make_queries(list(documents.values()), CALIBRATION_PAIRS, seed)
+    if not queries:
+        raise EngineError("int8 is fitted to this shop's products, and none is on sale; import a catalogue first")
+    answers = [rng.choice(query.positives if rng.random() < 0.5 else list(documents)) for query in queries]
+    return [(query.text, full_text(documents[one])) for query, one in zip(queries, answers, strict=True)]

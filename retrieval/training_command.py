@@ -122,7 +122,7 @@ class TrainingCommand(BaseCommand):
             self.stdout.write(f"{run.result.name} serves now.")
         elif options["promote"]:
             self.stdout.write(f"{run.result.name} was not promoted: the gate did not let it pass.")
-        else:
+        elif run.result.verdict.get("is_passed"):
             self.stdout.write(f"{run.result.name} is here; to let it serve: manage.py models promote {run.result.name}")
 
     def _promote(self, version: ModelVersion) -> bool:

@@ -76,7 +76,8 @@ class Recorder:
 
     def save(self) -> None:
         values = {name: getattr(self._run, name) for name in TOLD}
-        TrainingRun.objects.filter(pk=self._run.pk).update(beat_at=timezone.now(), **values)
+        with busy_database_told(self._run.pk):
+            TrainingRun.objects.filter(pk=self._run.pk).update(beat_at=timezone.now(), **values)
         self._saved_at = time.monotonic()
         self._on_progress(self._run)
 
@@ -98,9 +99,21 @@ class Recorder:
         if self._is_stopping():
             return True
         if not self._is_cancelled and time.monotonic() - self._looked_at >= LOOK_S:
-            found = TrainingRun.objects.filter(pk=self._run.pk).values_list("is_cancel_requested", flat=True).first()
-            self._is_cancelled, self._looked_at = found is not False, time.monotonic()  # None: deleted
+            self._looked_at = time.monotonic()
+            with busy_database_told(self._run.pk):
+                asked = TrainingRun.objects.filter(pk=self._run.pk).values_list("is_cancel_requested", flat=True)
+                self._is_cancelled = asked.first() is not False  # None: deleted
         return self._is_cancelled
+
+
+@contextmanager
+def busy_database_told(run_id: int) -> Iterator[None]:
+    """Log that the database is busy or down and go on: the next word may come through, hours of training go on."""
+    try:
+        yield
+    except DatabaseError as error:
+        logger.warning("training %s: %s", run_id, error)
+        connection.close()
 
 
 def describe_time(seconds: float) -> str:
@@ -129,10 +142,7 @@ def pulse(run: TrainingRun, interval_s: float = PULSE_S) -> Iterator[None]:
 def _beat_until(stop: Event, run_id: int, interval_s: float) -> None:
     try:
         while not stop.wait(interval_s):
-            try:
+            with busy_database_told(run_id):
                 TrainingRun.objects.filter(pk=run_id).update(beat_at=timezone.now())
-            except DatabaseError as error:  # busy or down: the next beat may come through
-                logger.warning("training %s: %s", run_id, error)
-                connection.close()
     finally:
         connection.close()

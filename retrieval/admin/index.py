@@ -6,9 +6,9 @@ from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.utils.html import format_html
-from unfold.decorators import action, display
+from unfold.decorators import display
 
-from retrieval.admin.base import ReadOnlyAdmin
+from retrieval.admin.base import ReadOnlyAdmin, ServingAdmin
 from retrieval.engine.types import EngineError
 from retrieval.generations import get_store
 from retrieval.live import TWO_TOWER, find_live
@@ -27,7 +27,7 @@ STATE_COLOURS = {
 
 
 @admin.register(IndexBuild)
-class IndexBuildAdmin(ReadOnlyAdmin):
+class IndexBuildAdmin(ServingAdmin, ReadOnlyAdmin):
     list_display = (
         "generation",
         "show_state",
@@ -38,7 +38,7 @@ class IndexBuildAdmin(ReadOnlyAdmin):
         "started_at",
     )
     list_filter = ("state", "is_full")
-    actions_list = ("reindex", "roll_back")
+    list_buttons = (("reindex", "Build a new index"), ("roll_back", "Go back to the index before"))
 
     @display(description="State", label=STATE_COLOURS)
     def show_state(self, build: IndexBuild) -> str:
@@ -60,13 +60,11 @@ class IndexBuildAdmin(ReadOnlyAdmin):
     def show_seconds(self, build: IndexBuild) -> str:
         return f"{(build.finished_at - build.started_at).total_seconds():.1f}" if build.finished_at else ""
 
-    @action(description="Build a new index", url_path="reindex", permissions=["reindex"])
     def reindex(self, request: HttpRequest) -> HttpResponseRedirect:
         rebuild_index.delay()
         messages.info(request, "A new index is being built; searches go on with the live one meanwhile.")
         return redirect("admin:retrieval_indexbuild_changelist")
 
-    @action(description="Go back to the index before", url_path="roll-back", permissions=["reindex"])
     def roll_back(self, request: HttpRequest) -> HttpResponseRedirect:
         try:
             folder = get_store().rollback(find_live(TWO_TOWER).version)
@@ -76,9 +74,6 @@ class IndexBuildAdmin(ReadOnlyAdmin):
             mark_served()
             messages.success(request, f"{folder.name} is live again.")
         return redirect("admin:retrieval_indexbuild_changelist")
-
-    def has_reindex_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.is_active and request.user.is_superuser)
 
 
 @admin.register(PastQuery)

@@ -141,7 +141,7 @@ class TrainingRunAdmin(ModelAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show one training; the page follows it."""
-        run = self._get(request, int(object_id) if object_id.isdigit() else 0)
+        run = self._get(request, int(object_id) if object_id.isdecimal() else 0)
         is_open = run.state in training_runs.OPEN and not run.is_interrupted
         return self._render(
             request, "page.html", f"{run.kind} training {run.pk}", run=run, is_open=is_open,
@@ -172,7 +172,7 @@ class TrainingRunAdmin(ModelAdmin):
         """Show several trainings' curves over each other, and the settings in which they differ."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        ids = [int(part) for part in request.GET.get("ids", "").split(",") if part.isdigit()][:MOST_COMPARED]
+        ids = [int(part) for part in request.GET.get("ids", "").split(",") if part.isdecimal()][:MOST_COMPARED]
         runs = list(TrainingRun.objects.filter(pk__in=ids).select_related("result").order_by("pk"))
         return self._render(
             request, "compare.html", "Compare trainings", runs=runs, curves=draw_curves(runs), rows=differ(runs)

@@ -15,11 +15,11 @@ from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from kombu.exceptions import OperationalError
-from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminFileFieldWidget
 
 from retrieval import registry
+from retrieval.admin.base import ServingAdmin
 from retrieval.engine.types import EngineError
 from retrieval.learning.versions import flatten
 from retrieval.models import ModelVersion
@@ -53,12 +53,19 @@ class ArchiveForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(ModelVersion)
-class ModelVersionAdmin(ModelAdmin):
+class ModelVersionAdmin(ServingAdmin):
     list_display = ("name", "kind", "show_live", "show_gate", "origin", "show_size", "created_at")
     list_filter = ("kind", "origin")
     search_fields = ("name", "note", "base")
-    actions_list = ("roll_back_two_tower", "roll_back_cross_encoder")
-    actions_detail = ("promote", "promote_anyway", "download")
+    list_buttons = (
+        ("roll_back_two_tower", "Go back to the two towers before"),
+        ("roll_back_cross_encoder", "Go back to the cross-encoder before"),
+    )
+    page_buttons = (
+        ("promote", "Promote"),
+        ("promote_anyway", "Promote although the gate did not let it pass"),
+    )
+    actions_detail = ("download",)
     fields = (
         "name", "kind", "show_live", "origin", "base", "parent", "exported", "dim", "recipe_version", "data_hash",
         "show_size", "show_verdict", "show_metrics", "show_settings", "note", "created_at",
@@ -79,8 +86,8 @@ class ModelVersionAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, version: ModelVersion | None = None) -> bool:
         return (version is None or not registry.find_use(version)) and super().has_delete_permission(request, version)
 
-    def has_serve_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        return bool(request.user.is_active and request.user.is_superuser)
+    def has_export_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return self.has_serve_permission(request)
 
     # --- what is shown ---------------------------------------------------------------------------------
 
@@ -116,11 +123,9 @@ class ModelVersionAdmin(ModelAdmin):
 
     # --- what is done ----------------------------------------------------------------------------------
 
-    @action(description="Promote", url_path="promote", permissions=["serve"])
     def promote(self, request: HttpRequest, object_id: int) -> HttpResponseRedirect:
         return self._promote(request, object_id, is_forced=False)
 
-    @action(description="Promote although the gate did not let it pass", url_path="force", permissions=["serve"])
     def promote_anyway(self, request: HttpRequest, object_id: int) -> HttpResponseRedirect:
         return self._promote(request, object_id, is_forced=True)
 
@@ -142,15 +147,13 @@ class ModelVersionAdmin(ModelAdmin):
             messages.error(request, str(error))
         return redirect("admin:retrieval_modelversion_change", version.pk)
 
-    @action(description="Download", url_path="download", permissions=["serve"])
+    @action(description="Download", url_path="download", permissions=["export"])
     def download(self, request: HttpRequest, object_id: int) -> HttpResponseRedirect:
         return redirect("admin:retrieval_modelversion_archive", object_id)
 
-    @action(description="Go back to the two towers before", url_path="back-two-tower", permissions=["serve"])
     def roll_back_two_tower(self, request: HttpRequest) -> HttpResponseRedirect:
         return self._roll_back(request, "two-tower")
 
-    @action(description="Go back to the cross-encoder before", url_path="back-cross-encoder", permissions=["serve"])
     def roll_back_cross_encoder(self, request: HttpRequest) -> HttpResponseRedirect:
         return self._roll_back(request, "cross-encoder")
 

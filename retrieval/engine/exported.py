@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -67,6 +68,11 @@ def read_register(models_dir: Path) -> dict[str, str]:
 def register_key(kind: str, name: str, precision: str = "float") -> str:
     """Return what a model stands under in the register."""
     return f"{kind}:{name}" if precision == "float" else f"{kind}:{name}+{precision}"
+
+
+def name_of_key(key: str) -> str:
+    """Return the model's name in a key of the register, of the snapshot of its files too."""
+    return re.sub(r"(\+int8)?(@\w+)?$", "", key.partition(":")[2])
 
 
 def find_exported(kind: str, name: str, models_dir: Path, precision: str = "float") -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,6 +54,7 @@ class Verdict:
     metric: str
     margin: float
     sets: tuple[SetResult, ...]
+    champion: str = ""  # the version it was won against
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -70,6 +71,7 @@ def judge(
     challenger: Mapping[str, Floats],
     *,
     held_out: str = HELD_OUT,
+    parts: Container[str] = (),
     metric: str = NDCG,
     margin: float = MARGIN,
 ) -> Verdict:
@@ -83,17 +85,19 @@ def judge(
       queries cannot show that nothing was lost, so it is the loss that is tested, one-sided at 20 %: missing
       one harms more than a false alarm. At 2.8 standard errors a loss is found 97 times of 100.
     - Sets of fewer than LEAST_GUARD queries decide nothing alone; with two guard sets or more, all guard
-      queries are judged together too, by the same rule.
+      queries are judged together too, by the same rule. `parts` are guards drawn from the held-out queries, whose
+      gain must not hide what the others lose: they are judged alone.
 
     Raises ValueError where the sets or their queries are not the same, or a value is no number.
     """
     _check(champion, challenger, held_out, margin)
     measured = {name: (np.asarray(champion[name], float), np.asarray(challenger[name], float)) for name in champion}
     guards = {name: pair for name, pair in measured.items() if name != held_out and len(pair[0])}
-    if len(guards) > 1:
+    others = [pair for name, pair in guards.items() if name not in parts]
+    if len(others) > 1:
         guards[TOGETHER] = (
-            np.concatenate([pair[0] for pair in guards.values()]),
-            np.concatenate([pair[1] for pair in guards.values()]),
+            np.concatenate([pair[0] for pair in others]),
+            np.concatenate([pair[1] for pair in others]),
         )
     gain = _measure(held_out, *measured[held_out], margin, is_guard=False)
     sets = (gain, *(_measure(name, *pair, margin, is_guard=True) for name, pair in guards.items()))

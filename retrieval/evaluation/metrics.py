@@ -73,3 +73,15 @@ def _to_run(rankings: Mapping[str, Sequence[str]], known: Mapping[str, int]) -> 
         for query_id, skus in rankings.items()
         if skus and query_id in known
     }
+
+
+def ndcg(found: Sequence[int], grades: Mapping[int, float], *, is_condensed: bool = False) -> float:
+    """Return nDCG@10 of products by id, as `build_measures` has it, for grades that may be fractions.
+
+    Condensed leaves out products without a grade (Sakai 2007).
+    """
+    seen = [product_id for product_id in found if product_id in grades] if is_condensed else list(found)
+    gains = np.array([max(grades.get(product_id, 0.0), 0.0) for product_id in seen[:10]])
+    ideal = np.array(sorted((max(grade, 0.0) for grade in grades.values()), reverse=True)[:10])
+    best = float((ideal / np.log2(np.arange(len(ideal)) + 2)).sum())
+    return float((gains / np.log2(np.arange(len(gains)) + 2)).sum()) / best if best else 0.0

@@ -159,10 +159,7 @@ def _save_network(module: SentenceEncoder | PairScorer, features: Features, fold
 
 def _save_quantized(module: PairScorer, features: Features, samples: Sequence[Features], folder: Path) -> None:
     """Write the network with weights and activations in int8, their ranges taken from the samples."""
-    try:
-        nncf: Any = import_module("nncf")  # takes 1.5 s, for this alone
-    except ImportError as error:
-        raise EncoderError("int8 needs a package that is not installed; run: pip install nncf") from error
+    nncf: Any = import_module("nncf")  # takes 1.5 s, for this alone
     network = _trace(module, features)
     ports = [port.get_any_name() for port in network.inputs]
     data = nncf.Dataset(samples, lambda sample: {name: sample[name].numpy() for name in ports})

@@ -20,11 +20,11 @@ from retrieval.engine.text import full_text
 from retrieval.engine.types import Document
 from retrieval.learning.adapters import load_cross_encoder, quiet, save_adapter
 from retrieval.learning.examples import EXACT, LabelledQuery
+from retrieval.learning.rows import find_usable
 from retrieval.learning.training import Step, TrainingError, Watch, claim, full_disk_told, run
 from retrieval.learning.variations import vary
 
 Loss = Literal["pointwise", "listwise", "both", "distilled"]
-LEAST_QUERIES = 8
 LENGTH_STEP = 16  # lengths are padded to multiples of it: few shapes for the compiler
 MOST_POSITIVES, MOST_RELATED = 2, 3  # products of a list that answer the query, and that nearly do
 BY_CHANCE = 2  # products of a list drawn from the whole catalogue
@@ -76,15 +76,11 @@ def build_lists(
 ) -> list[GradedList]:
     """Return `steps * lists` lists: products that answer a query, ones that nearly do, and others found for it.
 
-    `candidates`: what a search finds by the query's text, best first; what has no grade there counts as wrong.
+    `candidates`: what a search finds by the query's text, best first; what has no grade there counts as wrong, but
+    for the first where not all products are graded.
     Queries are drawn by their weight. Raises TrainingError when there are too few to learn from.
     """
-    usable = [query for query in queries if query.positives and (query.negatives or candidates.get(query.text))]
-    if len(usable) < LEAST_QUERIES:
-        raise TrainingError(
-            f"{len(usable)} of {len(queries)} queries have both a product that answers them and one that does not; "
-            f"at least {LEAST_QUERIES} are needed: add ratings, or learn from the catalogue"
-        )
+    usable = find_usable(queries, documents, candidates)
     rng = random.Random(f"lists-{settings.seed}")
     shops = {is_sample: [one for one in documents if (one < 0) == is_sample] for is_sample in (False, True)}
     lists = []

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from retrieval.engine.exported import REGISTER, is_complete, read_register, register_key
+from retrieval.engine.exported import REGISTER, is_complete, name_of_key, read_register, register_key
 from retrieval.learning import sources
 
 Pair = tuple[str, str]
@@ -52,6 +52,19 @@ def _export(kind: str, name: str, models_dir: Path, quantize_with: Sequence[Pair
     return models_dir / version
 
 
+def forget_exports(name: str, models_dir: Path) -> list[str]:
+    """Remove what model `name` was exported to, of every kind and precision, and return the versions."""
+    with _lock(models_dir):
+        register = read_register(models_dir)
+        own = {key for key in register if name_of_key(key) == name}
+        shared = {version for key, version in register.items() if key not in own}
+        versions = sorted({register[key] for key in own} - shared)
+        for version in versions:
+            shutil.rmtree(models_dir / version, ignore_errors=True)
+        _write_register(models_dir, {key: version for key, version in register.items() if key not in own})
+    return versions
+
+
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest() if text else ""
 
@@ -80,6 +93,10 @@ def _register(models_dir: Path, entries: dict[str, str]) -> None:
     register = read_register(models_dir)
     if register | entries == register:
         return
+    _write_register(models_dir, register | entries)
+
+
+def _write_register(models_dir: Path, register: dict[str, str]) -> None:
     temporary = models_dir / f"{REGISTER}.tmp"
-    temporary.write_text(json.dumps(register | entries, indent=2), encoding="utf-8")
+    temporary.write_text(json.dumps(register, indent=2), encoding="utf-8")
     temporary.replace(models_dir / REGISTER)

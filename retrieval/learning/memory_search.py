@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from retrieval.engine import fusion
 from retrieval.engine.config import SearchConfig
 from retrieval.engine.fusion import Evidence
 from retrieval.engine.text import has_digit
 from retrieval.engine.types import Ranking, Scores, Vectors
-from retrieval.learning.negatives import BLOCK, Corpus, Encoder, to_matrix
+from retrieval.learning.negatives import BLOCK, Corpus, Encoder, find_best, to_matrix
 
 DEPTH = 200  # candidates from each side
 
@@ -41,8 +39,9 @@ class MemorySearch:
         asked = to_matrix([self.corpus.bm25.query_vector(text) for text in texts], self.corpus.terms)
         lexical = (asked @ self.corpus.weights.T).toarray()
         dense = vectors @ self.corpus.vectors.T
+        lexical = np.where(lexical > 0, lexical, -np.inf)
         return [
-            self._fuse(text, _rank(self.corpus, words, positive=True), _rank(self.corpus, meaning), meaning, limit)
+            self._fuse(text, _rank(self.corpus, words), _rank(self.corpus, meaning), meaning, limit)
             for text, words, meaning in zip(texts, lexical, dense, strict=True)
         ]
 
@@ -67,10 +66,6 @@ class MemorySearch:
         )
 
 
-def _rank(corpus: Corpus, scores: npt.NDArray[Any], *, positive: bool = False) -> Ranking:
-    depth = min(DEPTH, len(scores))
-    best = np.argpartition(-scores, depth - 1)[:depth]
-    best = best[np.lexsort((best, -scores[best]))]
-    if positive:
-        best = best[scores[best] > 0]
+def _rank(corpus: Corpus, scores: Scores) -> Ranking:
+    best = find_best(scores, DEPTH)
     return Ranking(corpus.product_ids[best], scores[best].astype(np.float32))

@@ -162,7 +162,7 @@ def _mine(
         scores = score(block)
         for row, query in zip(scores, queries[block], strict=True):
             _hide(row, corpus, query)
-            found.append(corpus.product_ids[_find_best(row, depth)].tolist())
+            found.append(corpus.product_ids[find_best(row, depth)].tolist())
     return found
 
 
@@ -175,7 +175,8 @@ def _hide(scores: Scores, corpus: Corpus, query: LabelledQuery) -> None:
         scores[is_of_sample(corpus.product_ids) != is_of_sample(ids)[0]] = -np.inf
 
 
-def _find_best(scores: Scores, depth: int) -> npt.NDArray[np.int64]:
+def find_best(scores: Scores, depth: int) -> npt.NDArray[np.int64]:
+    """Return the places of the highest scores, best first, at most `depth`; infinitely low ones left out."""
     depth = min(depth, len(scores))
     best = np.argpartition(-scores, depth - 1)[:depth] if depth else np.empty(0, np.int64)
     best = best[np.isfinite(scores[best])]

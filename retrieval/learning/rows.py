@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -112,20 +112,20 @@ def build_training_set(
 
 def find_usable(
     queries: Sequence[LabelledQuery],
-    texts: Mapping[int, str],
+    known: Container[int],
     negatives: Mapping[str, Sequence[int]] | None = None,
     *,
     are_mined: bool = False,
 ) -> list[LabelledQuery]:
     """Return the queries that have products to learn from, a positive and a negative, with only those graded.
 
-    `are_mined`: negatives are yet to be found, so that none need be known. Products without a text are left out.
+    `are_mined`: negatives are yet to be found, so that none need be known. Products not `known` are left out.
     Raises TrainingError when there are too few queries.
     """
     found = []
     for query in queries:
-        known = {product_id: grade for product_id, grade in query.grades.items() if product_id in texts}
-        usable = replace(query, grades=known)
+        grades = {product_id: grade for product_id, grade in query.grades.items() if product_id in known}
+        usable = replace(query, grades=grades)
         if usable.positives and (are_mined or find_wrong(usable) or (negatives or {}).get(query.text)):
             found.append(usable)
     if len(found) < LEAST_QUERIES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -340,14 +339,6 @@ def test_an_adapter_of_the_other_kind_of_model_is_refused(base, adapter, tmp_pat
 PAIRS = [("red mug", f"{colour} {thing} of steel") for colour in ("red", "blue") for thing in ("mug", "sofa")] * 5
 
 
-def test_int8_without_its_package_is_refused_with_the_cure(monkeypatch, tmp_path):
-    monkeypatch.setitem(__import__("sys").modules, "nncf", None)
-    source = save_cross_encoder(tmp_path / "judge")
-    with pytest.raises(EncoderError, match="int8 needs a package that is not installed; run: pip install nncf"):
-        export_reranker(str(source), tmp_path / "models", quantize_with=PAIRS)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason="nncf is not installed")
 def test_an_int8_model_is_a_version_of_its_own_that_scores_nearly_the_same(tmp_path, capsys):
     source = save_cross_encoder(tmp_path / "judge")
     whole = export_reranker(str(source), tmp_path / "models")

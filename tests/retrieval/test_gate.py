@@ -46,6 +46,17 @@ def test_a_gain_that_may_be_chance_fails():
     assert "a gain is not shown, so few queries can show 0.130 or more" in verdict.reason
 
 
+def test_gains_on_parts_of_the_held_out_queries_hide_no_loss_on_the_others():
+    guards = {"SKUs": [-1.0] * 9, "old queries": [0.0] * 9, "cold categories": [0.05] * 900}
+    values = {HELD_OUT: GAIN, **guards}
+    champion = {name: np.full(len(found), 1.0) for name, found in values.items()}
+    challenger = {name: 1.0 + np.array(found) for name, found in values.items()}
+    assert judge(champion, challenger).is_passed
+    verdict = judge(champion, challenger, parts=["cold categories"])
+    assert not verdict.is_passed
+    assert {each.name: each.queries for each in verdict.sets}[TOGETHER] == 18
+
+
 def test_the_same_model_again_fails():
     verdict = judge_differences([0.0] * 40)
     assert not verdict.is_passed

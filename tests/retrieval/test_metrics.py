@@ -5,7 +5,7 @@ from math import log2
 import pytest
 
 from retrieval.evaluation.judgements import JudgementSet
-from retrieval.evaluation.metrics import Scores, score_rankings
+from retrieval.evaluation.metrics import Scores, ndcg, score_rankings
 
 
 def score(rankings: dict[str, list[str]], grades: dict[str, dict[str, int]], relevant_from: int = 3) -> Scores:
@@ -69,3 +69,13 @@ def test_a_query_that_finds_nothing_scores_zero_and_counts():
     assert scores.values["nDCG@10"].tolist() == [0, 0, 1]
     assert scores.mean("Judged@10") == pytest.approx(1 / 3)
     assert score({"found": []}, grades).mean("nDCG@10") == 0
+
+
+def test_ndcg_of_one_ranking_is_that_of_the_measures():
+    grades = {1: 3, 2: 1, 3: 0}
+    judgements = JudgementSet({"q": "mug"}, {"q": {str(product_id): grade for product_id, grade in grades.items()}})
+    for found in ([1, 2, 3], [3, 1, 2], [9, 8, 1, 2], []):
+        scores = score_rankings({"q": [str(product_id) for product_id in found]}, judgements, 3)
+        assert ndcg(found, grades) == pytest.approx(scores.mean("nDCG@10"))
+        assert ndcg(found, grades, is_condensed=True) == pytest.approx(scores.mean("condensed nDCG@10"))
+    assert ndcg([3, 1], {1: 1.5, 3: 0.5}) == pytest.approx((0.5 + 1.5 / log2(3)) / (1.5 + 0.5 / log2(3)))

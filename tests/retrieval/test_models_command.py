@@ -14,11 +14,13 @@ from django.core.management import CommandError, call_command
 from django.urls import reverse
 
 from retrieval import live, promotion, registry
+from retrieval.engine.exported import ModelCard
 from retrieval.learning import sources
 from retrieval.learning.export import export_encoder, export_reranker
 from retrieval.learning.versions import write_version
 from retrieval.models import ModelVersion
 from retrieval.tasks import serve_model
+from tests.factories import make_product
 from tests.retrieval.test_adapters import save_scorer_adapter
 from tests.retrieval.test_registry import add
 from tests.retrieval.test_versions import make_card
@@ -185,24 +187,37 @@ def test_a_version_without_a_verdict_says_so(admin_client, folder):
     assert "Not judged yet." in page(admin_client, add(folder))
 
 
+def test_a_cross_encoder_is_promoted_in_int8(judge):
+    add_judge(judge)
+    with pytest.raises(CommandError, match="none is on sale; import a catalogue first"):
+        run("promote", "judge-1", "--force", "--precision", "int8")
+    for number, title in enumerate(("red steel mug", "blue mug", "green sofa", "travel kettle")):
+        make_product(title, sku=f"S-{number}", brand="Acme")
+    run("promote", "judge-1", "--force", "--precision", "int8")
+    served = live.find_live("cross-encoder")
+    assert ModelCard.read(registry.models_dir() / served.version).precision == "int8"
+
+
 def test_the_admin_promotes_and_rolls_back(admin_client, judge, monkeypatch):
     version = add_judge(judge)
     promote = reverse("admin:retrieval_modelversion_promote", args=[version.pk])
-    refused = admin_client.get(promote, follow=True).content.decode()
+    assert admin_client.get(promote).status_code == 405
+    assert "Promote although the gate" in page(admin_client, version)
+    refused = admin_client.post(promote, follow=True).content.decode()
     assert "judge-1 is not shown to be better" in refused
     force = reverse("admin:retrieval_modelversion_promote_anyway", args=[version.pk])
     sent: list[tuple[int, bool]] = []
     monkeypatch.setattr(serve_model, "delay", lambda *arguments: sent.append(arguments))
-    waiting = admin_client.get(force, follow=True).content.decode()
+    waiting = admin_client.post(force, follow=True).content.decode()
     assert "judge-1 serves as soon as what it needs is made" in waiting
     assert sent == [(version.pk, True)]
     registry.prepare(version)
-    ModelVersion.objects.update(verdict={"is_passed": True})
-    assert "judge-1 serves within seconds." in admin_client.get(promote, follow=True).content.decode()
+    ModelVersion.objects.update(verdict={"is_passed": True, "champion": "none"})
+    assert "judge-1 serves within seconds." in admin_client.post(promote, follow=True).content.decode()
     assert registry.is_live(version)
     back = reverse("admin:retrieval_modelversion_roll_back_cross_encoder")
-    assert "No cross-encoder serves again" in admin_client.get(back, follow=True).content.decode()
-    assert "no two-tower model" in admin_client.get(
+    assert "No cross-encoder serves again" in admin_client.post(back, follow=True).content.decode()
+    assert "no two-tower model" in admin_client.post(
         reverse("admin:retrieval_modelversion_roll_back_two_tower"), follow=True
     ).content.decode()  # fmt: skip
     assert not registry.is_live(version)
@@ -248,6 +263,6 @@ def test_staff_may_look_but_not_let_another_serve(client, django_user_model, fol
     staff.user_permissions.add(Permission.objects.get(codename="view_modelversion"))
     client.force_login(staff)
     assert "Promote" not in page(client, version)
-    assert client.get(reverse("admin:retrieval_modelversion_promote", args=[version.pk])).status_code == 403
+    assert client.post(reverse("admin:retrieval_modelversion_promote", args=[version.pk])).status_code == 403
     assert client.get(reverse("admin:retrieval_modelversion_archive", args=[version.pk])).status_code == 403
     assert client.get(reverse("admin:retrieval_modelversion_add")).status_code == 403

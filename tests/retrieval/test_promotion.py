@@ -195,7 +195,7 @@ def test_the_admin_goes_back_within_the_live_models_generations(admin_client, li
     indexing.build_shadow(towers.names[1])
     indexing.rebuild()
     assert (
-        "live again" in admin_client.get(reverse("admin:retrieval_indexbuild_roll_back"), follow=True).content.decode()
+        "live again" in admin_client.post(reverse("admin:retrieval_indexbuild_roll_back"), follow=True).content.decode()
     )
     assert setup.get_store().current(live) == first
     assert states() == {live: "retired", towers.versions[1]: "shadow"}

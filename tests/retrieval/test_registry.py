@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from retrieval import live, registry
-from retrieval.engine.exported import ModelCard
+from retrieval.engine.exported import REGISTER, ModelCard, read_register
+from retrieval.engine.types import EngineError
 from retrieval.learning import sources
 from retrieval.learning.versions import VersionError, write_version
 from retrieval.live import LiveModel, Promotion, change_promotions
-from retrieval.models import ModelVersion
+from retrieval.models import Embedding, ModelVersion
+from retrieval.serving import check_verdict
 from tests.retrieval.test_adapters import DOCUMENTS, save_scorer_adapter
 from tests.retrieval.test_versions import make_adapter, make_card
 from tests.tiny_models import save_cross_encoder
@@ -155,3 +157,35 @@ def test_a_version_is_prepared_for_the_engine_and_its_card_followed(folder):
 
     assert CrossEncoderReranker(exported).score("mug", DOCUMENTS).shape == (2,)
     assert json.loads((made / "card.json").read_text())["name"] == "judge-1"
+
+
+def test_removing_a_version_takes_its_exports_and_vectors_with_it(folder):
+    version, other = add(folder), add(folder, "shop-10")
+    register = {}
+    for one in (version, other):
+        one.exported = f"{one.name}-abc"
+        one.save()
+        (registry.models_dir() / one.exported).mkdir()
+        register[f"two-tower:{registry.folder_of(one.name)}"] = one.exported
+        register[f"two-tower:{registry.folder_of(one.name)}@0011"] = one.exported
+        Embedding.objects.create(model_version=one.exported, text_hash="1", vector=b"")
+    (registry.models_dir() / REGISTER).write_text(json.dumps(register))
+    registry.remove(version)
+    assert not (registry.models_dir() / "shop-1-abc").exists()
+    assert (registry.models_dir() / "shop-10-abc").exists()
+    assert [one.model_version for one in Embedding.objects.all()] == ["shop-10-abc"]
+    assert set(read_register(registry.models_dir()).values()) == {"shop-10-abc"}
+
+
+def test_a_verdict_holds_against_the_champion_it_was_won_from(folder, monkeypatch):
+    version = add(folder)
+    monkeypatch.setattr("retrieval.serving.find_live", lambda kind: LiveModel("default", "mini-1"))
+    monkeypatch.setattr(registry, "is_live", lambda version: False)
+    version.verdict = {"is_passed": True, "champion": "mini-1"}
+    check_verdict(version)
+    version.verdict = {"is_passed": True, "champion": "shop-0"}
+    with pytest.raises(EngineError, match="shop-1 was shown to be better than shop-0, and mini-1 serves now"):
+        check_verdict(version)
+    version.verdict = {"is_passed": False, "reason": "fails: it lost"}
+    with pytest.raises(EngineError, match=r"shop-1 is not shown to be better \(fails: it lost\)"):
+        check_verdict(version)

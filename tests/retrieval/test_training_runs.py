@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import DatabaseError, connection
+from django.db.models import QuerySet
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -274,3 +276,18 @@ def test_what_was_collected_is_kept_for_a_later_try(folder):
     assert training_files.load_collected(training_files.folder_of(7)) == collected
     training_files.forget(7)
     assert not (folder / "trainings" / "7").exists()
+
+
+def test_a_busy_database_ends_no_training(monkeypatch, caplog):
+    run = TrainingRun.objects.create()
+    recorder = Recorder(run)
+
+    def fail(*arguments, **values):
+        raise DatabaseError("database is locked")
+
+    monkeypatch.setattr(QuerySet, "update", fail)
+    monkeypatch.setattr(QuerySet, "first", fail)
+    monkeypatch.setattr(connection, "close", lambda: None)
+    recorder.tell_phase("learning")
+    assert not recorder.is_cancelled()
+    assert "database is locked" in caplog.text

@@ -83,9 +83,10 @@ class Command(BaseCommand):
             raise CommandError(f"{name!r} is no model version: say which --kind of model it is: {', '.join(KINDS)}")
         if version and kind not in (None, version.kind):
             raise CommandError(f"{name} is a {version.kind} model, not a {kind} one")
-        if version and precision == "float":
-            return _tell_live(version.kind, serve_version(version, is_forced=options["force"]))
-        kind = version.kind if version else str(kind)
+        if version:
+            served = serve_version(version, is_forced=options["force"], precision=precision)
+            return _tell_live(version.kind, served)
+        kind = str(kind)
         is_none = kind == "cross-encoder" and name == NO_RERANKER
         live = promote(kind, "" if is_none else registry.resolve(name), precision=precision)
         return _tell_live(kind, live)

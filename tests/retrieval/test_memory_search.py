@@ -1,0 +1,29 @@
+"""The search in memory finds what the pipeline finds on a real index."""
+
+import numpy as np
+import pytest
+
+from retrieval.engine.config import get_config
+from retrieval.engine.text import Analyzer
+from retrieval.engine.types import Query
+from retrieval.learning.memory_search import MemorySearch
+from retrieval.learning.negatives import build_corpus
+from tests.fakes import HashEncoder, build_pipeline
+from tests.retrieval.test_pipeline import SHOP
+
+
+@pytest.mark.parametrize("text", ["keyboard", "couch", "steel mug", "wireless mouse mx100", "sofa with holder", "zzz"])
+@pytest.mark.parametrize("config", ["hybrid", "lexical", "dense"])
+def test_it_finds_what_the_pipeline_finds_with_the_same_scores(tmp_path, text, config):
+    encoder = HashEncoder({"couch": "sofa"})
+    pipeline = build_pipeline(tmp_path, SHOP, get_config(config), encoder=encoder)
+    corpus = build_corpus(SHOP, Analyzer())
+    corpus = corpus.with_vectors(encoder.encode_products([document.title for document in SHOP]))
+    [ranking] = MemorySearch(corpus, encoder, get_config(config)).search([text], limit=50)
+    scores = dict(ranking)
+    hits = pipeline.search(Query(text, is_verbatim=True)).hits
+    for hit in hits:
+        assert scores[hit.product_id] == pytest.approx(hit.explanation.fused_score, abs=1e-3)
+    found = [scores[hit.product_id] for hit in hits]
+    assert found == sorted(found, reverse=True)
+    assert ranking.scores[: len(hits)] == pytest.approx(np.array(found), abs=1e-3)
