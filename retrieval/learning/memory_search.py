@@ -14,8 +14,6 @@ from retrieval.engine.text import has_digit
 from retrieval.engine.types import Ranking, Scores, Vectors
 from retrieval.learning.negatives import BLOCK, Corpus, Encoder, find_best, to_matrix
 
-DEPTH = 200  # candidates from each side
-
 
 @dataclass(frozen=True)
 class MemorySearch:
@@ -41,9 +39,13 @@ class MemorySearch:
         dense = vectors @ self.corpus.vectors.T
         lexical = np.where(lexical > 0, lexical, -np.inf)
         return [
-            self._fuse(text, _rank(self.corpus, words), _rank(self.corpus, meaning), meaning, limit)
+            self._fuse(text, self._rank(words), self._rank(meaning), meaning, limit)
             for text, words, meaning in zip(texts, lexical, dense, strict=True)
         ]
+
+    def _rank(self, scores: Scores) -> Ranking:
+        best = find_best(scores, self.config.depth)
+        return Ranking(self.corpus.product_ids[best], scores[best].astype(np.float32))
 
     def _fuse(self, text: str, lexical: Ranking, dense: Ranking, similarities: Scores, limit: int) -> Ranking:
         candidates = fusion.merge_candidates(lexical, dense)
@@ -64,8 +66,3 @@ class MemorySearch:
             dense_deviation=float(similarities.std()),
             code_share=codes / total if total else 0.0,
         )
-
-
-def _rank(corpus: Corpus, scores: Scores) -> Ranking:
-    best = find_best(scores, DEPTH)
-    return Ranking(corpus.product_ids[best], scores[best].astype(np.float32))

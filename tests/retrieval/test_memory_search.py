@@ -1,5 +1,7 @@
 """The search in memory finds what the pipeline finds on a real index."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -27,3 +29,17 @@ def test_it_finds_what_the_pipeline_finds_with_the_same_scores(tmp_path, text, c
     found = [scores[hit.product_id] for hit in hits]
     assert found == sorted(found, reverse=True)
     assert ranking.scores[: len(hits)] == pytest.approx(np.array(found), abs=1e-3)
+
+
+def test_each_side_brings_as_many_candidates_as_the_pipeline_asks_for(tmp_path):
+    encoder, config = HashEncoder({}), replace(get_config("hybrid"), depth=10)
+    shop = [
+        replace(one, product_id=one.product_id + 100 * n, title=f"{one.title} mk{n}") for n in range(4) for one in SHOP
+    ]
+    corpus = build_corpus(shop, Analyzer())
+    corpus = corpus.with_vectors(encoder.encode_products([document.title for document in shop]))
+    [ranking] = MemorySearch(corpus, encoder, config).search(["wireless mouse"], limit=100)
+    pipeline = build_pipeline(tmp_path, shop, config, encoder=encoder)
+    hits = pipeline.search(Query("wireless mouse", is_verbatim=True)).hits
+    assert len(ranking) < len(shop)
+    assert ranking.scores[: len(hits)] == pytest.approx([hit.explanation.fused_score for hit in hits], abs=1e-3)
