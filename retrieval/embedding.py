@@ -21,6 +21,7 @@ from retrieval.models import Embedding, IndexBuild
 Progress = Callable[[IndexBuild], None]
 AHEAD = 2  # batches handed to the encoder before the first is asked back: it never waits
 REPORT_S = 0.5
+BATCH = 500
 SWITCH_S = 0.0002
 
 
@@ -71,9 +72,29 @@ def _short_turns() -> Iterator[None]:
         sys.setswitchinterval(usual)
 
 
+def embed_texts(texts: Sequence[str], encoder: TwoTowerEncoder, on_progress: Callable[[int], None]) -> Vectors:
+    """Return the products' vectors, shape (len(texts), encoder.dim): read where they are stored, stored where new.
+
+    `on_progress` is given how many are there, now and then.
+    """
+    vectors = np.empty((len(texts), encoder.dim), np.float32)
+    for start in range(0, len(texts), BATCH):
+        part = texts[start : start + BATCH]
+        hashes = [_hash(text) for text in part]
+        known = _read(encoder, hashes)
+        missing = {digest: text for digest, text in zip(hashes, part, strict=True) if digest not in known}
+        on_progress(start + len(part) - len(missing))
+        new = encoder.encode_products(list(missing.values()), on_progress) if missing else ()
+        fresh = dict(zip(missing, new, strict=True))
+        _keep(encoder, fresh)
+        known |= fresh
+        vectors[start : start + BATCH] = [known[digest] for digest in hashes]
+    return vectors
+
+
 def _start(documents: list[Document], encoder: TwoTowerEncoder, being_made: set[str]) -> Job:
     texts = [embedding_text(document, encoder.count_tokens, encoder.max_tokens) for document in documents]
-    hashes = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for text in texts]
+    hashes = [_hash(text) for text in texts]
     there = being_made | set(_stored(encoder, hashes).values_list("text_hash", flat=True))
     missing = {digest: text for digest, text in zip(hashes, texts, strict=True) if digest not in there}
     return Job(documents, hashes, missing)
@@ -88,14 +109,21 @@ def _finish(job: Job, encoder: TwoTowerEncoder, build: IndexBuild, on_progress: 
         on_progress(build)
     new = dict(zip(job.missing, job.vectors.result(), strict=True))
     _keep(encoder, new)
-    rows = _stored(encoder, [digest for digest in job.hashes if digest not in new])
-    known = {digest: np.frombuffer(vector, np.float32) for digest, vector in rows.values_list("text_hash", "vector")}
-    known |= new
+    known = _read(encoder, [digest for digest in job.hashes if digest not in new]) | new
     build.products_done = before + len(job.documents)
     build.embedded += len(new)
     build.save(update_fields=["products_done", "products_total", "is_full", "embedded"])
     on_progress(build)
     return np.array([known[digest] for digest in job.hashes], np.float32).reshape(len(job.documents), encoder.dim)
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _read(encoder: TwoTowerEncoder, hashes: Sequence[str]) -> dict[str, Vectors]:
+    rows = _stored(encoder, hashes).values_list("text_hash", "vector")
+    return {digest: np.frombuffer(vector, np.float32) for digest, vector in rows}
 
 
 def _stored(encoder: TwoTowerEncoder, hashes: Sequence[str]) -> QuerySet[Embedding]:

@@ -9,7 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
+from retrieval.embedding import embed_texts
 from retrieval.engine.config import SearchConfig, get_config
+from retrieval.engine.encoders import TwoTowerEncoder
 from retrieval.engine.fusion import Floats
 from retrieval.engine.text import normalize
 from retrieval.engine.types import Document, Ids, Ranking, Vectors
@@ -65,8 +67,15 @@ class Shop:
         """Return a search of the shop by this encoder's vectors."""
         texts = training_texts(self.documents, encoder)
         ordered = [texts[product_id] for product_id in self.corpus.product_ids.tolist()]
-        vectors = encoder.encode_products(ordered, lambda done: on_progress())
+        vectors = self._embed(ordered, encoder, lambda done: on_progress())
         return MemorySearch(self.corpus.with_vectors(vectors), encoder, config)
+
+    def _embed(self, texts: Sequence[str], encoder: ProductEncoder, on_progress: Callable[[int], None]) -> Vectors:
+        """Return the products' vectors: of the shop's own by a finished model, those that an index has, or will."""
+        is_own = bool((self.corpus.product_ids > 0).all())
+        if is_own and isinstance(encoder, TwoTowerEncoder):
+            return embed_texts(texts, encoder, on_progress)
+        return encoder.encode_products(texts, on_progress)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from retrieval.embedding import AHEAD, embed_batches
+from retrieval.embedding import AHEAD, BATCH, embed_batches, embed_texts
 from retrieval.models import Embedding, IndexBuild
 from tests.fakes import DIM, HashEncoder, make_document
 
@@ -76,3 +76,16 @@ def test_a_failing_encoder_ends_the_build_and_leaves_python_as_it_was():
         embed(make_batches(2, 2, 2), Broken())
     assert sys.getswitchinterval() == usual
     assert not Embedding.objects.exists()
+
+
+def test_texts_are_embedded_once_and_stored_for_an_index_to_come():
+    encoder, told = CountingEncoder(), []
+    texts = [f"Mug {n}" for n in range(BATCH + 3)] + ["Mug 1"]
+    vectors = embed_texts(texts, encoder, told.append)
+    np.testing.assert_array_equal(vectors, encoder.encode_queries(texts))
+    assert (len(encoder.asked), Embedding.objects.count()) == (BATCH + 3, BATCH + 3)
+    assert told
+    np.testing.assert_array_equal(embed_texts(texts[:5], encoder, told.append), vectors[:5])
+    build, _ = embed([[make_document(n, f"Mug {n}") for n in range(1, 5)]], encoder)
+    assert (len(encoder.asked), build.embedded) == (BATCH + 3, 0)
+    assert embed_texts([], encoder, told.append).shape == (0, DIM)
