@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
@@ -50,7 +51,7 @@ class Network:
         if self.card.kind != kind:
             raise EncoderError(f"model folder {folder} holds a {self.card.kind} model, expected a {kind} one")
         threads = threads or count_cores()
-        streams = min(threads, MAX_STREAMS)
+        self._streams = streams = min(threads, MAX_STREAMS)
         options = {
             # Streams side by side, one thread each on small machines, do more work per core than one wide one.
             "NUM_STREAMS": streams,
@@ -107,7 +108,7 @@ class Network:
         rows = np.empty((len(tokens), self.card.dim), np.float32)
         # Alike lengths together: little padding. Longest first: memory peaks at once, and no core waits at the end.
         order = sorted(range(len(tokens)), key=lambda position: -len(tokens[position].ids))
-        batches = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
+        batches = split_evenly(order, self._streams)
         run_all = map if len(batches) == 1 else self._workers.map
         done = 0
         for batch, result in zip(batches, run_all(lambda batch: self._run_batch(tokens, batch), batches), strict=True):
@@ -139,6 +140,15 @@ class Network:
         if not isinstance(text, str):
             raise EncoderError(f"cannot encode {text!r:.80}: expected a str, got {type(text).__name__}")
         return _replace_surrogates(text[: self.card.max_tokens * CHARACTERS_PER_TOKEN])
+
+
+def split_evenly(order: Sequence[int], streams: int) -> list[Sequence[int]]:
+    """Return the parts of `order` that are run as batches: BATCH_SIZE at most, all streams with as much to do."""
+    count = -(-len(order) // BATCH_SIZE)
+    if len(order) > streams:
+        count = -(-count // streams) * streams
+    bounds = [len(order) * number // max(count, 1) for number in range(count + 1)]
+    return [order[start:stop] for start, stop in pairwise(bounds)]
 
 
 def pad_batch(tokens: Sequence[Tokens], pad_id: int) -> dict[str, npt.NDArray[np.int64]]:
