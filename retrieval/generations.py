@@ -36,7 +36,7 @@ def get_analyzer() -> Analyzer:
 
 def get_hnsw_settings() -> HnswSettings:
     shop = settings.SEARCHSITE
-    return HnswSettings(shop["HNSW_M"], shop["HNSW_EF_CONSTRUCT"], shop["QUANTIZATION"])
+    return HnswSettings(shop["HNSW_M"], shop["HNSW_EF_CONSTRUCT"], shop["QUANTIZATION"], shop["VECTOR_DIM"])
 
 
 def recipe_version() -> str:
@@ -65,7 +65,7 @@ def create_index(folder: Path, manifest: Manifest) -> tuple[ProductIndex, Manife
 def open_index(folder: Path, manifest: Manifest) -> ProductIndex:
     """Return a generation's index; raises IndexUnavailable if it is not where the settings say it should be."""
     if not settings.QDRANT_URL:
-        return EdgeIndex.open(folder, manifest.dim)
+        return EdgeIndex.open(folder, manifest.dim, manifest.short_dim)
     from retrieval.engine.server import ServerIndex
 
     return ServerIndex.open(get_client(), manifest)

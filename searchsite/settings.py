@@ -150,6 +150,7 @@ class ShopSettings(TypedDict):
     HNSW_M: int
     HNSW_EF_CONSTRUCT: int
     QUANTIZATION: str
+    VECTOR_DIM: int
     ENCODER_THREADS: int
 
 
@@ -165,6 +166,8 @@ SEARCHSITE: ShopSettings = {
     "HNSW_M": env.get_int("SEARCHSITE_HNSW_M", 16, minimum=4, maximum=128),
     "HNSW_EF_CONSTRUCT": env.get_int("SEARCHSITE_HNSW_EF_CONSTRUCT", 100, minimum=8, maximum=2000),
     "QUANTIZATION": env.get_choice("SEARCHSITE_QUANTIZATION", "none", ("none", "int8")),
+    # The first dimensions of the vectors, which are searched in; 0 for all.
+    "VECTOR_DIM": env.get_int("SEARCHSITE_VECTOR_DIM", 0, minimum=0, maximum=65_536),
     "ENCODER_THREADS": env.get_int("SEARCHSITE_ENCODER_THREADS", 0, minimum=0, maximum=256),
 }
 

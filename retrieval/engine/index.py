@@ -37,6 +37,7 @@ class ProductIndex(Protocol):
         """Return the products of highest dot product with `vector`, shape (dim,), at most `limit`.
 
         `ef` is the breadth of the HNSW search, at least `limit`; `is_exact` compares with every product.
+        Scores are of full vectors, also where short ones are searched in first.
         """
 
     def search_sparse(self, vector: SparseVector, *, limit: int) -> Ranking:
@@ -75,11 +76,15 @@ class ProductIndex(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HnswSettings:
-    """`m` edges a node, `ef_construct` breadth while building; 'int8' keeps quantised copies to search in."""
+    """`m` edges a node, `ef_construct` breadth while building; 'int8' keeps quantised copies to search in.
+
+    `search_dim` is how many of the first dimensions are searched in, 0 for all of them.
+    """
 
     m: int = 16
     ef_construct: int = 100
     quantization: str = "none"
+    search_dim: int = 0
 
     def __post_init__(self) -> None:
         if self.quantization not in QUANTIZATIONS:
@@ -88,6 +93,20 @@ class HnswSettings:
             )
         if not 4 <= self.m <= 128 or not 8 <= self.ef_construct <= 2000:
             raise EngineError(f"HNSW m={self.m}, ef_construct={self.ef_construct}: expected 4 to 128 and 8 to 2000")
+        if self.search_dim < 0:
+            raise EngineError(f"search_dim={self.search_dim}: expected a number of dimensions, 0 for all of them")
+
+    def short_dim(self, dim: int) -> int:
+        """Return the length of the short vectors to search in, 0 where vectors of `dim` are searched whole.
+
+        Raises EngineError where vectors have fewer dimensions than are to be searched in.
+        """
+        if self.search_dim > dim:
+            raise EngineError(
+                f"vectors of {dim} dimensions cannot be searched in {self.search_dim} of them; "
+                f"set SEARCHSITE_VECTOR_DIM to at most {dim}, or to 0 for all of them"
+            )
+        return self.search_dim if self.search_dim < dim else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +124,11 @@ class Manifest:
     format_version: int = FORMAT_VERSION
     collection: str = ""  # on a server; the embedded engine keeps its files beside the manifest
     changes: str = ""  # which waiting changes were brought in last
+
+    @property
+    def short_dim(self) -> int:
+        """The length of the short vectors this generation is searched in, 0 where it has none."""
+        return self.hnsw.short_dim(self.dim)
 
     def check(self, *, model_version: str, recipe_version: str, dim: int | None = None) -> None:
         """Raise IndexUnavailable naming the first thing in which this generation is not what is wanted."""

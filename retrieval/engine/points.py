@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
@@ -11,9 +12,9 @@ import numpy as np
 
 from retrieval.engine.types import EngineError, Point, Ranking, SparseVector, Vectors
 
-DENSE, SPARSE, HASH = "dense", "bm25", "content_hash"
+DENSE, SHORT, SPARSE, HASH = "dense", "short", "bm25", "content_hash"
 BATCH_SIZE = 1000
-OVERSAMPLING = 2.0  # candidates found in int8 per hit wanted, then rescored with the full vectors
+OVERSAMPLING = 2.0  # candidates found in int8 or short vectors per hit wanted, then rescored with the full vectors
 
 
 def checked_batches(points: Iterable[Point], dim: int) -> Iterator[list[Point]]:
@@ -57,6 +58,17 @@ def check_query(vector: Vectors, dim: int) -> None:
         raise EngineError(f"the query's vector has shape {vector.shape}, this index holds ({dim},)")
     if not np.isfinite(vector).all():
         raise EngineError("the query's vector is not finite")
+
+
+def shorten(vector: Vectors, dim: int) -> Vectors:
+    """Return the first `dim` numbers of a vector at unit length; all zeros stay so. Kusupati et al. 2022."""
+    short = vector[:dim]
+    return np.asarray(short / max(float(np.linalg.norm(short)), 1e-12), np.float32)
+
+
+def count_candidates(limit: int, ef: int) -> int:
+    """Return how many products to find by short vectors, to be rescored: all that the graph looks at, or more."""
+    return max(ef, math.ceil(OVERSAMPLING * limit))
 
 
 _get_id, _get_score = attrgetter("id"), attrgetter("score")

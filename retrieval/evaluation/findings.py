@@ -91,7 +91,8 @@ def _graph(report: Mapping[str, Any]) -> list[Finding]:
             live["recall"] < LEAST_RECALL,
             f"Share of the true ten nearest that a search finds as the site does it (ef {live['ef']}, "
             f"{live['p50_ms']:.2f} ms; comparing with every product takes {exact['p50_ms']:.2f} ms).",
-            "Raise SEARCHSITE_HNSW_M or SEARCHSITE_HNSW_EF_CONSTRUCT and run: manage.py reindex",
+            "Raise SEARCHSITE_HNSW_M or SEARCHSITE_HNSW_EF_CONSTRUCT, or SEARCHSITE_VECTOR_DIM where it is set, and "
+            "run: manage.py reindex",
         )
     ]
 
@@ -164,7 +165,8 @@ def _sizes(report: Mapping[str, Any]) -> list[Finding]:
             f"{enough['dims']} of {report['dim']}",
             NOTE,
             f"So many first dimensions, rescored with full vectors, find {_percent(enough['recall_rescored'])} of the "
-            f"true ten nearest, in {_percent(enough['memory_share'])} of the memory.",
+            f"true ten nearest, in {_percent(enough['memory_share'])} of the memory; SEARCHSITE_VECTOR_DIM sets how "
+            "many are searched in.",
         ),
         _judge(
             ("quantization", "recall@10 in int8, rescored"),

@@ -25,7 +25,8 @@ MakeIndex = Callable[[int], ProductIndex]
 RED, GREEN, BLUE = 11, 12, 13  # terms
 
 
-KINDS = ["edge", "edge-int8", "local", *(["server"] if os.environ.get("QDRANT_URL") else [])]
+SERVERS = ["server", "server-short"] if os.environ.get("QDRANT_URL") else []
+KINDS = ["edge", "edge-int8", "edge-short", "local", "local-short", *SERVERS]
 
 
 @pytest.fixture(params=KINDS)
@@ -33,20 +34,26 @@ def make_index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeI
     """Give a function from a dimension to a new, empty index."""
     kind: str = request.param
     if kind.startswith("edge"):
-        settings = HnswSettings(quantization="int8" if kind == "edge-int8" else "none")
-        yield lambda dim: EdgeIndex.create(tmp_path / uuid4().hex, dim, settings)
+        yield lambda dim: EdgeIndex.create(tmp_path / uuid4().hex, dim, make_settings(kind, dim))
         return
-    client = QdrantClient(":memory:") if kind == "local" else connect(os.environ["QDRANT_URL"])
+    client = QdrantClient(":memory:") if kind.startswith("local") else connect(os.environ["QDRANT_URL"])
     names: list[str] = []
 
     def make(dim: int) -> ProductIndex:
         names.append(f"test-{uuid4().hex}")
-        return ServerIndex.create(client, Manifest("gen-1", "model-1", "recipe-1", dim, collection=names[-1]))
+        hnsw = make_settings(kind, dim)
+        return ServerIndex.create(client, Manifest("gen-1", "model-1", "recipe-1", dim, hnsw, collection=names[-1]))
 
     yield make
     for name in names:
         client.delete_collection(name)
     client.close()
+
+
+def make_settings(kind: str, dim: int) -> HnswSettings:
+    """Return settings that may search in short vectors, of which the contract knows nothing."""
+    is_int8, is_short = kind.endswith("int8"), kind.endswith("short")
+    return HnswSettings(quantization="int8" if is_int8 else "none", search_dim=dim - 1 if is_short else 0)
 
 
 @pytest.fixture
