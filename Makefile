@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV ?= .venv
 PROFILE ?= embedded
-DEFAULT_RERANKER := --sample-products 25000 --sample-queries 12000 --steps 1000 --rerank-depth 20 --rerank-blend 0.6
+DEFAULT_RERANKER := --sample-products 25000 --sample-queries 12000 --steps 1200 --rerank-depth 20 --rerank-blend 0.6
 BIN := $(VENV)/bin
 export PYTHONUNBUFFERED := 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from retrieval.engine.types import Document
 from retrieval.evaluation.judgements import JudgementsError
 from retrieval.judgement_files import in_batches, read_ratings
 from retrieval.learning.examples import LabelledQuery
-from retrieval.learning.made_queries import make_queries
+from retrieval.learning.made_queries import MOST_POSITIVES, make_queries
 from retrieval.learning.mixing import TrainingDataError
 from retrieval.models import JudgementSet
 
@@ -27,6 +27,7 @@ CATALOGUE, SAMPLE, JUDGEMENTS, FILE = "catalogue", "sample", "judgements", "file
 NAMES = f"{CATALOGUE}, {SAMPLE}, {JUDGEMENTS}:NAME, {FILE}:PATH"
 SHOWN_SKUS = 5
 WRONG = 10  # products of the sample shop that are wrong for a query, beside those that are nearly right
+MADE_SHARE = 0.2  # of what is drawn from the sample shop: queries made from its texts
 # What no text of a product answers: its SKU, which is looked up, and what the shop does not sell.
 LEFT_OUT_KINDS = ("sku", "absent")
 
@@ -156,7 +157,23 @@ def gather_sample(seed: int, amounts: Amounts) -> Gathered:
             grades = {-rng.randint(1, len(products)): 0.0 for _ in range(WRONG)}
             grades |= {product_ids[sku]: float(grade) for sku, grade in query.grades.items()}
             queries.append(LabelledQuery(query.text, grades, f"{SAMPLE}: {query.kind}", is_complete=True))
-    return Gathered(queries, {-number: to_sample_document(-number, one) for number, one in enumerate(products, 1)})
+    documents = {-number: to_sample_document(-number, one) for number, one in enumerate(products, 1)}
+    return Gathered(queries + _make_more(queries, list(documents.values()), seed), documents)
+
+
+def _make_more(queries: Sequence[LabelledQuery], documents: Sequence[Document], seed: int) -> list[LabelledQuery]:
+    """Return queries made from the sample shop's texts, as of any catalogue, drawn MADE_SHARE of the time.
+
+    Their truth is only as good as the texts, but they ask in other forms: titles, single words, codes.
+    """
+    asked = {normalize(query.text) for query in queries}
+    made = make_queries(documents, len(queries) // 2, seed)
+    fresh = [query for query in made if normalize(query.text) not in asked]
+    weight = MADE_SHARE / (1 - MADE_SHARE) * len(queries) / max(len(fresh), 1)
+    return [
+        replace(query, source=f"{SAMPLE}: made", weight=weight, is_complete=len(query.positives) < MOST_POSITIVES)
+        for query in fresh
+    ]
 
 
 def to_sample_document(product_id: int, product: SampleProduct) -> Document:

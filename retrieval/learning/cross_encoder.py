@@ -28,6 +28,7 @@ Loss = Literal["pointwise", "listwise", "both", "distilled"]
 LENGTH_STEP = 16  # lengths are padded to multiples of it: few shapes for the compiler
 MOST_POSITIVES, MOST_RELATED = 2, 3  # products of a list that answer the query, and that nearly do
 BY_CHANCE = 2  # products of a list drawn from the whole catalogue
+POWER = 2  # of a grade's share of EXACT: an accessory, graded 1, is far less than a third of an answer
 UNSURE = 10  # what is found first and has no grade may be an answer that nobody has rated
 # The transformer's own layers and the pooler, not the embeddings: words keep the meaning they had.
 TARGETS = r".*encoder.*\.(query|key|value|dense)|.*pooler\.dense"
@@ -61,7 +62,7 @@ class CrossEncoderSettings:
 
 @dataclass(frozen=True, slots=True)
 class GradedList:
-    """A query with texts of products; `targets` are shares of EXACT, 0 to 1, or a teacher's scores."""
+    """A query with texts of products; `targets` are 0 to 1, from wrong to exact, or a teacher's scores."""
 
     query: str
     texts: tuple[str, ...]
@@ -120,7 +121,8 @@ def _to_list(
     rng: random.Random,
 ) -> GradedList:
     texts = tuple(full_text(vary(documents[product_id], variety, rng)) for product_id in product_ids)
-    return GradedList(query.text, texts, tuple(query.grades.get(product_id, 0.0) / EXACT for product_id in product_ids))
+    shares = (query.grades.get(product_id, 0.0) / EXACT for product_id in product_ids)
+    return GradedList(query.text, texts, tuple(share**POWER for share in shares))
 
 
 def train(

@@ -56,7 +56,7 @@ def test_lists_are_as_many_as_the_steps_read_and_the_same_every_time():
     assert len(lists) == 12
     assert {len(one.texts) for one in lists} == {4}
     assert lists == build_lists(QUERIES, DOCUMENTS, {}, SETTINGS)
-    assert {target for one in lists for target in one.targets} == {1.0, 1 / 3, 0.0}
+    assert {target for one in lists for target in one.targets} == {1.0, 1 / 9, 0.0}
 
 
 def test_too_few_queries_are_refused():

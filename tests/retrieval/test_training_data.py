@@ -15,7 +15,7 @@ from retrieval.learning.examples import ALIKE, LabelledQuery, query_key
 from retrieval.learning.mixing import TrainingDataError
 from retrieval.setup import get_analyzer
 from retrieval.training_data import Amounts, collect, default_sources, training_text, training_texts
-from retrieval.training_sources import gather_catalogue
+from retrieval.training_sources import gather_catalogue, gather_sample
 from tests.factories import make_product
 from tests.fakes import HashEncoder, make_document
 
@@ -127,10 +127,20 @@ def test_what_the_sample_shop_sells_is_never_of_this_shop_and_its_truth_is_whole
     assert max(collected.documents) < 0
     assert {query.source.partition(":")[0] for query in collected.queries} == {"sample"}
     assert not {"sample: sku", "sample: absent"} & {query.source for query in collected.queries}
-    assert all(query.positives and 0.0 in query.grades.values() for query in collected.queries)
+    graded = [query for query in collected.queries if query.source != "sample: made"]
+    assert all(query.positives and 0.0 in query.grades.values() for query in graded)
+    assert all(query.is_complete for query in graded)
     document = collected.documents[-1]
     assert document.category
     assert document.category_path.count("/") == len(document.category) - 1
+
+
+def test_a_fifth_of_what_is_drawn_from_the_sample_shop_is_made_from_its_texts():
+    queries = gather_sample(1, FEW).queries
+    made = [query for query in queries if query.source == "sample: made"]
+    assert len(made) > 50
+    assert sum(query.weight for query in made) / sum(query.weight for query in queries) == pytest.approx(0.2)
+    assert len({normalize(query.text) for query in queries}) == len(queries)
 
 
 def test_by_default_the_catalogue_and_every_set_with_judgements(products):
