@@ -77,7 +77,7 @@ def open_icecat() -> Shop:
         ICECAT / "qrels_pooled.tsv",
         ICECAT / "products.jsonl.gz",
     )
-    return _fill(shop)
+    return fill(shop)
 
 
 def open_sample(products: int = 5000, seed: int = 7) -> Shop:
@@ -87,10 +87,11 @@ def open_sample(products: int = 5000, seed: int = 7) -> Shop:
     shop = Shop("sample", folder, files / "queries.tsv", files / "qrels.tsv", files / "products.jsonl.gz")
     if not shop.products.exists():
         shop.manage("make_sample_shop", str(files), "--products", str(products), "--seed", str(seed))
-    return _fill(shop)
+    return fill(shop)
 
 
-def _fill(shop: Shop) -> Shop:
+def fill(shop: Shop) -> Shop:
+    """Return the shop, its products imported and indexed where they were not yet."""
     shop.manage("migrate", "--verbosity", "0")
     done = shop.data_dir / "filled"
     if not done.exists():

@@ -18,7 +18,16 @@ from retrieval.engine.files import hold_lock
 from retrieval.engine.index import Manifest
 from retrieval.engine.types import EngineError, IndexUnavailable
 from retrieval.generations import get_store, prune_generations, recipe_version
-from retrieval.live import CROSS_ENCODER, MODELS_DIR, NOTHING, TWO_TOWER, find_live, find_promotion, named_by_settings
+from retrieval.live import (
+    CROSS_ENCODER,
+    MODELS_DIR,
+    NOTHING,
+    TWO_TOWER,
+    find_live,
+    find_promotion,
+    named_by_settings,
+    precision_by_settings,
+)
 from retrieval.models import IndexBuild, PendingChange
 from retrieval.promotion import mark_served, withdraw_replaced
 
@@ -85,9 +94,9 @@ def index_pending(on_progress: Progress = lambda build: None) -> int:
 
 def export_models() -> None:
     """Make sure that the live models exist in the form the engine runs."""
-    from retrieval.learning.export import export_encoder, export_reranker
+    from retrieval.learning.export import export_encoder
 
-    for kind, export in ((TWO_TOWER, export_encoder), (CROSS_ENCODER, export_reranker)):
+    for kind, export in ((TWO_TOWER, export_encoder), (CROSS_ENCODER, _export_reranker)):
         promotion = find_promotion(kind)
         live = promotion.models[0] if promotion else None
         if live and live.name != named_by_settings(kind):
@@ -98,6 +107,18 @@ def export_models() -> None:
                 )
         elif name := named_by_settings(kind):
             export(name, MODELS_DIR)
+
+
+def _export_reranker(name: str, models_dir: Path) -> Path:
+    """Export the reranker that the settings name, in their precision.
+
+    Its ranges in int8 are those on the sample shop, so that it stays the same model whatever the catalogue becomes.
+    """
+    from retrieval.learning.export import export_reranker
+    from retrieval.training_sources import make_sample_pairs
+
+    is_int8 = precision_by_settings(CROSS_ENCODER) == "int8"
+    return export_reranker(name, models_dir, quantize_with=make_sample_pairs() if is_int8 else ())
 
 
 def _bring_in(changes: Changes, version: str, on_progress: Progress) -> None:

@@ -19,6 +19,7 @@ from retrieval.evaluation.gate import HELD_OUT, MARGIN, Verdict, judge
 from retrieval.evaluation.guards import make_sku_queries, pick_cold_queries
 from retrieval.evaluation.metrics import NDCG, ndcg
 from retrieval.generations import get_analyzer
+from retrieval.judgement_files import in_batches
 from retrieval.learning.examples import LabelledQuery, query_key
 from retrieval.learning.memory_search import MemorySearch
 from retrieval.learning.mixing import TrainingDataError
@@ -172,15 +173,27 @@ def _make_guards(collected: Collected, sources: set[str], seed: int, documents: 
     if len(parts) > 1:
         guards |= {f"{PART}{name}": found for name, found in parts.items()}
     trained = {query_key(query.text, get_analyzer()) for query in [*collected.queries, *collected.held_out]}
-    asked = set(PastQuery.objects.values_list("text", flat=True))
-    old: list[LabelledQuery] = []
-    for name in _other_sources(sources):
-        found = _gather(name, seed, documents)
-        fresh = [query for query in found if query_key(query.text, get_analyzer()) not in trained]
-        guards[name] = [query for query in fresh if normalize(query.text) not in asked]
-        old += [query for query in fresh if normalize(query.text) in asked and name != CATALOGUE]
+    fresh = {
+        name: [
+            query for query in _gather(name, seed, documents) if query_key(query.text, get_analyzer()) not in trained
+        ]
+        for name in _other_sources(sources)
+    }
+    asked = _find_asked(normalize(query.text) for found in fresh.values() for query in found)
+    guards |= {name: [query for query in found if normalize(query.text) not in asked] for name, found in fresh.items()}
+    rated = [query for name, found in fresh.items() for query in found if name != CATALOGUE]
+    old = [query for query in rated if normalize(query.text) in asked]
     own = [document for product_id, document in documents.items() if product_id > 0]
     return {CODES: make_sku_queries(own, GUARD_QUERIES, seed), **guards, OLD: old}
+
+
+def _find_asked(texts: Iterable[str]) -> set[str]:
+    """Return those of the normalised texts that shoppers have searched for."""
+    return {
+        text
+        for part in in_batches(sorted(set(texts)))
+        for text in PastQuery.objects.filter(text__in=part).values_list("text", flat=True)
+    }
 
 
 def _other_sources(sources: set[str]) -> list[str]:

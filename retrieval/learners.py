@@ -20,9 +20,11 @@ from retrieval.engine.types import Vectors
 from retrieval.generations import get_analyzer
 from retrieval.judging import Court, make_config, make_shops
 from retrieval.learning import cross_encoder
+from retrieval.learning.averaging import average_adapters, check_averageable
 from retrieval.learning.cross_encoder import CrossEncoderSettings, GradedList, build_lists
 from retrieval.learning.export import export_encoder, export_reranker
 from retrieval.learning.rounds import train_in_rounds
+from retrieval.learning.sources import fetch, find_tower, resolve_model
 from retrieval.learning.towers import Towers
 from retrieval.learning.two_tower import TwoTowerSettings
 from retrieval.lessons import Learner, Lesson, load_encoder, load_reranker
@@ -148,6 +150,7 @@ class CrossEncoderLearner:
 
     def train(self, on_round: Callable[[int, Any], None]) -> None:
         lesson, recorder = self.lesson, self.lesson.recorder
+        self._find_other()  # known to be wrong before anything is learned
         recorder.tell_phase("finding candidates")
         candidates = self._keep_candidates()
         recorder.tell_phase("making lists")
@@ -156,14 +159,26 @@ class CrossEncoderLearner:
             recorder.tell_phase("asking the teacher")
             lists = self._keep_answers(name, lists)
         recorder.tell_phase("learning")
-        cross_encoder.train(
+        other = self._find_other()
+        learned = cross_encoder.train(
             lesson.base,
             lists,
             self.settings,
-            lesson.folder,
+            lesson.folder / "alone" if other else lesson.folder,
             on_step=lambda step: recorder.add_step(step.number, step.total, step.loss),
             is_cancelled=recorder.is_cancelled,
         )
+        if other and not (lesson.folder / "adapter").is_dir():
+            average_adapters([learned, other], lesson.folder / "adapter")
+
+    def _find_other(self) -> Path | None:
+        """Return the adapter that what is learned is to be averaged with, if any."""
+        name = self.lesson.settings.get("average")
+        if not name:
+            return None
+        folder = find_tower(fetch(resolve_model(registry.resolve(name))))
+        check_averageable(folder, self.lesson.base)
+        return folder
 
     def _keep_candidates(self) -> dict[str, list[int]]:
         """Return what was found for each query, kept for a later try: another model may be live by then."""

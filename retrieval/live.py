@@ -52,12 +52,12 @@ def find_live(kind: str) -> LiveModel:
     with the cure when the settings' model has not been exported.
     """
     promotion = find_promotion(kind)
-    return follow_settings(kind, promotion.models[0]) if promotion else find_model(kind, named_by_settings(kind))
+    return follow_settings(kind, promotion.models[0]) if promotion else find_named(kind)
 
 
 def follow_settings(kind: str, model: LiveModel) -> LiveModel:
     """Return the model, the settings' own as it was last exported: it follows its folder, others stay as they were."""
-    return find_model(kind, model.name) if model.name == named_by_settings(kind) else model
+    return find_named(kind) if model.name == named_by_settings(kind) else model
 
 
 def find_promotion(kind: str) -> Promotion | None:
@@ -68,6 +68,17 @@ def find_promotion(kind: str) -> Promotion | None:
 
 def named_by_settings(kind: str) -> str:
     return settings.SEARCHSITE[VARIABLES[kind]]
+
+
+def precision_by_settings(kind: str) -> str:
+    """Return float, or int8 for a cross-encoder that is to be quantised; of none there is nothing to quantise."""
+    is_reader = kind == CROSS_ENCODER and bool(named_by_settings(kind))
+    return settings.SEARCHSITE["RERANKER_PRECISION"] if is_reader else "float"
+
+
+def find_named(kind: str) -> LiveModel:
+    """Return the model the settings name as it was last exported; raises EncoderError with the cure otherwise."""
+    return find_model(kind, named_by_settings(kind), precision_by_settings(kind))
 
 
 def find_model(kind: str, name: str, precision: str = "float") -> LiveModel:

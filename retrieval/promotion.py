@@ -22,6 +22,7 @@ from retrieval.live import (
     change_promotions,
     find_live,
     find_model,
+    find_named,
     find_promotion,
     follow_settings,
     named_by_settings,
@@ -128,7 +129,7 @@ def _to_model_name(name: str) -> str:
 def _find_named(kind: str) -> LiveModel:
     """Return the settings' model, also when it was never exported: it can be exported to go back to."""
     try:
-        return find_model(kind, named_by_settings(kind))
+        return find_named(kind)
     except EngineError:
         return LiveModel(named_by_settings(kind), "")
 

@@ -127,11 +127,12 @@ def is_live(version: ModelVersion) -> bool:
     from retrieval.live import find_live, named_by_settings
 
     folder = str(folder_of(version.name))
+    names = (folder, version.name) if version.origin == ModelVersion.Origin.BUILT_IN else (folder,)
     try:
         live = find_live(version.kind)
     except EngineError:  # the settings' model, not exported yet
-        return named_by_settings(version.kind) == folder
-    return live.name == folder or (version.exported != "" and live.version == version.exported)
+        return named_by_settings(version.kind) in names
+    return live.name in names or (version.exported != "" and live.version == version.exported)
 
 
 def remove(version: ModelVersion) -> None:

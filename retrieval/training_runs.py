@@ -15,10 +15,13 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from catalog.models import Product
+from retrieval.engine.exported import EncoderError
 from retrieval.engine.types import EngineError
+from retrieval.learning.sources import resolve_model
 from retrieval.live import find_live, named_by_settings
 from retrieval.models import JudgementSet, TrainingRun
 from retrieval.models.learning import INTERRUPTED_AFTER
+from retrieval.registry import resolve
 from retrieval.training_data import default_sources
 from retrieval.training_settings import TrainingRefused, check_settings
 from retrieval.training_sources import CATALOGUE, FILE, JUDGEMENTS, NAMES, SAMPLE
@@ -42,7 +45,20 @@ def create_training(
     cleaned.setdefault("base", _find_base(kind))
     chosen = [(name, float(weight)) for name, weight in sources or default_sources()]
     check_sources(chosen)
+    _check_models(cleaned)
     return TrainingRun.objects.create(kind=kind, sources=[list(one) for one in chosen], settings=cleaned)
+
+
+def _check_models(settings: Mapping[str, Any]) -> None:
+    """Raise TrainingRefused for a model that is named and not there; what may be on the hub is seen when it is used."""
+    for name in ("base", "teacher", "average"):
+        if model := settings.get(name):
+            try:
+                found = resolve_model(resolve(model))
+            except EncoderError as error:
+                raise TrainingRefused(f"{name}: {error}") from error
+            if name == "average" and isinstance(found, str):
+                raise TrainingRefused(f"average={model!r}, expected a version or a folder; see: manage.py models list")
 
 
 def start_training(

@@ -80,6 +80,7 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         ),
         "layers": Setting(list, "layers of the base that are kept, from 0"),
         "teacher": Setting(str, "cross-encoder whose scores are learned: a version, a folder or a hub name"),
+        "average": Setting(str, "version, of other seed and same base, to average with: better than either alone"),
         "rerank_depth": Setting(int, "products it is to read for each search", 2, 200),
         "rerank_blend": Setting(float, "its share in their score", 0.0, 1.0),
     },

@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from catalog.sample.queries import make_queries as make_sample_queries
 from catalog.sample.shop import SampleProduct, make_products
 from catalog.sample.taxonomy import load_taxonomy
 from retrieval.documents import CategoryNames, iterate_documents, to_document
-from retrieval.engine.text import normalize
+from retrieval.engine.text import full_text, normalize
 from retrieval.engine.types import Document
 from retrieval.evaluation.judgements import JudgementsError
 from retrieval.judgement_files import in_batches, read_ratings
@@ -181,3 +182,12 @@ def to_sample_document(product_id: int, product: SampleProduct) -> Document:
     row, names = product.to_row(), (product.kind.department, *product.kind.category)
     texts = {name: row[name] for name in ("sku", "title", "description", "brand", "attributes", "gtin")}
     return Document(product_id, category=names, category_path=build_path(names), **texts)
+
+
+@lru_cache(maxsize=1)
+def make_sample_pairs(count: int = 128, seed: int = 1) -> list[tuple[str, str]]:
+    """Return queries of the sample shop with whole texts of its products, half of them answers. Always the same."""
+    found = gather_sample(seed, Amounts(sample_products=5 * count, sample_queries=count))
+    queries, product_ids, rng = found.queries[:count], sorted(found.documents), random.Random(f"pairs-{seed}")
+    chosen = [rng.choice(query.positives if rng.random() < 0.5 else product_ids) for query in queries]
+    return [(query.text, full_text(found.documents[one])) for query, one in zip(queries, chosen, strict=True)]

@@ -143,6 +143,7 @@ QDRANT_PREFIX = env.get_str("QDRANT_PREFIX", "searchsite")
 class ShopSettings(TypedDict):
     MODEL: str
     RERANKER: str
+    RERANKER_PRECISION: str
     CONFIG: str
     LANGUAGE: str
     CURRENCY: str
@@ -154,11 +155,14 @@ class ShopSettings(TypedDict):
     ENCODER_THREADS: int
 
 
+_reranker = env.get_str("SEARCHSITE_RERANKER", "none")
+
 SEARCHSITE: ShopSettings = {
     # Sentence-transformers name or path; 'default' is the model shipped as a Python package.
     "MODEL": env.get_str("SEARCHSITE_MODEL", "default"),
-    # Sequence-classification name or path; empty turns reranking off.
-    "RERANKER": env.get_str("SEARCHSITE_RERANKER"),
+    # Sequence-classification name or path; 'default-reranker' comes with the project.
+    "RERANKER": "" if _reranker == "none" else _reranker,
+    "RERANKER_PRECISION": env.get_choice("SEARCHSITE_RERANKER_PRECISION", "int8", ("float", "int8")),
     "CONFIG": env.get_str("SEARCHSITE_CONFIG", "hybrid-rerank"),
     "LANGUAGE": env.get_str("SEARCHSITE_LANGUAGE", "english"),
     "CURRENCY": env.get_matching("SEARCHSITE_CURRENCY", "USD", "[A-Z]{3}", "three capital letters such as USD"),

@@ -14,6 +14,12 @@ def _no_query_counts_left():
     past_queries._counter.__init__()  # type: ignore[misc]
 
 
+@pytest.fixture(autouse=True)
+def _no_reranker(settings):
+    """Searches are the hybrid's own, whatever comes with the project, unless a test names a reranker."""
+    settings.SEARCHSITE = settings.SEARCHSITE | {"RERANKER": "", "RERANKER_PRECISION": "float"}
+
+
 @pytest.fixture(scope="session")
 def default_model():
     """The folder of the default encoder, exported once for all tests."""

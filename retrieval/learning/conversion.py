@@ -23,6 +23,7 @@ PAIRS = [("a query", text) for text in TEXTS]
 Features = Mapping[str, torch.Tensor]
 Pair = tuple[str, str]
 CALIBRATION_PAIRS = 300
+IN_FLOAT = "it cannot be quantised; set SEARCHSITE_RERANKER_PRECISION=float, or promote it in float"
 QUANTIZED_TOLERANCE = 0.5  # coarse: how much ranking it costs is for the gate to say
 
 
@@ -168,7 +169,7 @@ def _save_quantized(module: PairScorer, features: Features, samples: Sequence[Fe
             network, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(samples), fast_bias_correction=True
         )
     openvino.save_model(quantized, folder / NETWORK, compress_to_fp16=True)
-    _check_network(module, features, folder, tolerance=QUANTIZED_TOLERANCE)
+    _check_network(module, features, folder, tolerance=QUANTIZED_TOLERANCE, cure=IN_FLOAT)
 
 
 def _trace(module: SentenceEncoder | PairScorer, features: Features) -> openvino.Model:
@@ -181,7 +182,11 @@ def _trace(module: SentenceEncoder | PairScorer, features: Features) -> openvino
 
 
 def _check_network(
-    module: SentenceEncoder | PairScorer, features: Features, folder: Path, tolerance: float = 0.01
+    module: SentenceEncoder | PairScorer,
+    features: Features,
+    folder: Path,
+    tolerance: float = 0.01,
+    cure: str = "this kind of model is not supported",
 ) -> int:
     """Return the network's number of outputs; raises EncoderError unless it does what the model does.
 
@@ -194,5 +199,5 @@ def _check_network(
     found = np.asarray(network([fewer[port.get_any_name()].numpy() for port in network.inputs])[0])
     error = float(np.abs(expected - found).max() / max(np.abs(expected).max(), module.unit))
     if not error < tolerance:
-        raise EncoderError(f"the converted network is off by {error:.2%}: this kind of model is not supported")
+        raise EncoderError(f"the converted network is off by {error:.2%}: {cure}")
     return int(found.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,8 @@ def test_a_failing_encoder_ends_the_build_and_leaves_python_as_it_was():
 
 
 def test_texts_are_embedded_once_and_stored_for_an_index_to_come():
-    encoder, told = CountingEncoder(), []
+    encoder: Any = CountingEncoder()
+    told: list[int] = []
     texts = [f"Mug {n}" for n in range(BATCH + 3)] + ["Mug 1"]
     vectors = embed_texts(texts, encoder, told.append)
     np.testing.assert_array_equal(vectors, encoder.encode_queries(texts))

@@ -22,6 +22,7 @@ from retrieval.live import MODELS_DIR, TWO_TOWER, find_live
 from retrieval.models import ModelVersion, PastQuery, TrainingRun
 from retrieval.registry import folder_of
 from retrieval.training_data import Amounts, collect
+from retrieval.training_settings import TrainingRefused
 from tests.factories import make_product
 from tests.tiny_models import save_cross_encoder, save_two_tower
 
@@ -140,6 +141,41 @@ def test_a_cross_encoder_s_training_goes_on_when_another_model_went_live(learnin
 def test_a_cross_encoder_learns_from_a_teacher(learning_shop, reader):
     run = run_training(begin("cross-encoder", base=reader, teacher=reader))
     assert (run.state, run.error) == ("finished", "")
+
+
+@pytest.mark.filterwarnings(PEFT_SAYS)
+def test_a_cross_encoder_is_averaged_with_one_of_another_seed(learning_shop, reader):
+    run_training(begin("cross-encoder", base=reader, name="first"))
+    run = begin("cross-encoder", base=reader, average="first", seed=2)
+    run = run_training(run, is_cancelled=stop_at_step(run, 2))
+    assert run.state == "cancelled"
+    run = go_on(run)
+    assert (run.state, run.error) == ("finished", "")
+    names = ModelVersion.objects.order_by("pk").values_list("name", flat=True)
+    settings = [json.loads((folder_of(name) / "adapter" / "adapter_config.json").read_text()) for name in names]
+    assert [one["r"] for one in settings] == [4, 8]
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "told"),
+    [
+        ("average", "nobody/knows", r"average='nobody/knows', expected a version or a folder"),
+        ("average", "/no/folder", r"average: there is no model folder '/no/folder'"),
+        ("teacher", "./none", r"teacher: there is no model folder './none'"),
+        ("base", "~nobody/x", r"base: there is no model folder '~nobody/x'"),
+    ],
+)
+def test_models_that_are_not_there_are_refused_before_anything_is_queued(learning_shop, name, model, told):
+    with pytest.raises(TrainingRefused, match=told):
+        begin("cross-encoder", **{name: model})
+    assert not TrainingRun.objects.exists()
+
+
+@pytest.mark.filterwarnings(PEFT_SAYS)
+def test_what_cannot_be_averaged_fails_before_it_learns(learning_shop, reader):
+    run = run_training(begin("cross-encoder", base=reader, average=reader))
+    assert (run.state, run.steps_done) == ("failed", 0)
+    assert "holds no adapter, and only adapters of the same base can be averaged" in run.error
 
 
 def test_one_that_is_stopped_goes_on_where_it_was(learning_shop):

@@ -228,8 +228,8 @@ def test_search_command_explains(mugs, capsys):
 @pytest.mark.slow
 def test_a_killed_worker_loses_nothing(tmp_path, default_model):
     """Kill a build with -9 in the middle; the next run finishes it, and nothing is missing or doubled."""
-    environment = os.environ | {"SEARCHSITE_DATA_DIR": str(tmp_path), "DATABASE_URL": "", "QDRANT_URL": ""}
-    environment |= {"REDIS_URL": "", "CELERY_BROKER_URL": ""}
+    cleared = dict.fromkeys(("DATABASE_URL", "QDRANT_URL", "REDIS_URL", "CELERY_BROKER_URL"), "")
+    environment = os.environ | cleared | {"SEARCHSITE_DATA_DIR": str(tmp_path), "SEARCHSITE_RERANKER": "none"}
 
     def manage(*arguments: str) -> str:
         command = [sys.executable, "manage.py", *arguments]

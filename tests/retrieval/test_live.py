@@ -119,6 +119,19 @@ def test_a_reranker_reads_as_deep_as_its_card_says(models, tmp_path, settings):
     assert find_version(CROSS_ENCODER, "reader-2") == LiveModel("some/hub-name", "reader-2", 30, 0.5)
 
 
+def test_the_reranker_of_the_settings_serves_in_their_precision(models, settings):
+    seem_exported(models, CROSS_ENCODER, "some/hub-name", "reader-1")
+    settings.SEARCHSITE = settings.SEARCHSITE | {"RERANKER": "some/hub-name", "RERANKER_PRECISION": "int8"}
+    with pytest.raises(EncoderError, match="the int8 cross-encoder model 'some/hub-name' has not been exported"):
+        find_live(CROSS_ENCODER)
+    seem_exported(models, CROSS_ENCODER, "some/hub-name", "reader-int8-1", key="+int8")
+    assert find_live(CROSS_ENCODER).version == "reader-int8-1"
+    settings.SEARCHSITE = settings.SEARCHSITE | {"RERANKER_PRECISION": "float"}
+    assert find_live(CROSS_ENCODER).version == "reader-1"
+    settings.SEARCHSITE = settings.SEARCHSITE | {"RERANKER": "", "RERANKER_PRECISION": "int8"}
+    assert find_live(CROSS_ENCODER) == NOTHING
+
+
 def test_a_version_is_found_under_what_it_was_once_exported_from(models, tmp_path):
     folder = tmp_path / "reader"
     folder.mkdir()

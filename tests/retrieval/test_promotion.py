@@ -19,11 +19,13 @@ from django.urls import reverse
 from catalog.models import Product
 from retrieval import generations, indexing, setup
 from retrieval.engine.config import SearchConfig, get_config
+from retrieval.engine.exported import ModelCard
 from retrieval.engine.types import EngineError, IndexUnavailable, Query
 from retrieval.learning.export import export_reranker
-from retrieval.live import CROSS_ENCODER, MODELS_DIR, TWO_TOWER
+from retrieval.live import CROSS_ENCODER, MODELS_DIR, TWO_TOWER, find_live
 from retrieval.models import IndexBuild
 from retrieval.promotion import promote, retire, roll_back
+from retrieval.training_sources import make_sample_pairs
 from tests.factories import make_product
 from tests.retrieval.serving import announce, live_version, manifest_of, states, titles
 from tests.tiny_models import save_cross_encoder, save_two_tower
@@ -341,3 +343,15 @@ def wait_until(is_so: Callable[[], bool]) -> bool:
     while not is_so() and time.monotonic() < deadline:
         time.sleep(0.01)
     return is_so()
+
+
+@pytest.mark.slow
+def test_the_reranker_of_the_settings_is_quantised_by_the_sample_shop_once(live, reader, settings):
+    settings.SEARCHSITE = settings.SEARCHSITE | {"RERANKER": str(reader), "RERANKER_PRECISION": "int8"}
+    indexing.export_models()
+    served = find_live(CROSS_ENCODER)
+    assert ModelCard.read(MODELS_DIR / served.version).precision == "int8"
+    make_product("Blue mug")
+    indexing.export_models()  # another catalogue, the same model
+    assert find_live(CROSS_ENCODER) == served
+    assert make_sample_pairs() == make_sample_pairs.__wrapped__()

@@ -1,0 +1,269 @@
+"""What is each part of the learning worth? Models trained without it, side by side, on the sample shop's truth."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import django
+import numpy as np
+
+from bench.report import Claim, run
+
+SEED = 1
+TOWERS: dict[str, Any] = {
+    "rounds": 2,
+    "rows": 2560,
+    "batch_size": 128,
+    "max_tokens": 48,
+}
+TWO_TOWERS: dict[str, dict[str, Any]] = {
+    "all of it": {},
+    "negatives by chance, none hard": {"mining": {"count": 0}},
+    "mined once, not again": {"rounds": 1, "rows": 5120},
+    "batches of 16": {"batch_size": 16},
+    "batches of 512": {"batch_size": 512},
+    "no Matryoshka": {"dims": ()},
+    "untied towers": {"towers": "untied"},
+    "all weights, not LoRA": {"lora_rank": 0},
+}
+READER: dict[str, Any] = {"steps": 150, "max_tokens": 64}
+STUDENT = (0, 2, 4)
+READERS: dict[str, dict[str, Any]] = {
+    "6 layers": {},
+    "6 layers, pointwise": {"loss": "pointwise"},
+    "6 layers, listwise": {"loss": "listwise"},
+    "3 layers": {"layers": STUDENT},
+    "3 layers, taught by the 6": {"layers": STUDENT, "loss": "distilled"},
+}
+DEPTH, BLEND = 20, 0.6
+CALIBRATION = 200
+
+
+def measure(arguments: argparse.Namespace) -> Iterator[Claim]:
+    with tempfile.TemporaryDirectory(prefix="ablations-") as folder:
+        start_django(Path(folder))
+        lab = Lab(Path(folder), arguments.products, arguments.queries)
+        yield Claim("products", arguments.products)
+        yield Claim("queries learned from", len(lab.split.train))
+        yield Claim("queries measured on", len(lab.asked))
+        if "towers" in arguments.parts:
+            yield from measure_towers(lab)
+        if "readers" in arguments.parts:
+            yield from measure_readers(lab)
+
+
+def start_django(folder: Path) -> None:
+    """Set up an empty site: the sample shop is made in memory, but by the site's own code."""
+    cleared = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "QDRANT_URL"), "")
+    os.environ |= cleared | {"SEARCHSITE_DATA_DIR": str(folder), "DJANGO_SETTINGS_MODULE": "searchsite.settings"}
+    django.setup()
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The sample shop, its queries split, and its products as the base model sees them."""
+
+    folder: Path
+    products: int
+    queries: int
+
+    @cached_property
+    def shop(self) -> Any:
+        from retrieval.training_sources import Amounts, gather_sample
+
+        return gather_sample(SEED, Amounts(sample_products=self.products, sample_queries=self.queries))
+
+    @cached_property
+    def split(self) -> Any:
+        from retrieval.learning.examples import split_queries
+
+        return split_queries(self.shop.queries, self.analyzer, seed=SEED)
+
+    @cached_property
+    def asked(self) -> list[Any]:
+        held_out: list[Any] = self.split.held_out
+        return held_out
+
+    @cached_property
+    def analyzer(self) -> Any:
+        from retrieval.engine.text import Analyzer
+
+        return Analyzer()
+
+    @cached_property
+    def corpus(self) -> Any:
+        from retrieval.learning.negatives import build_corpus
+
+        return build_corpus(list(self.shop.documents.values()), self.analyzer)
+
+    @cached_property
+    def base(self) -> Any:
+        return self.load("default")
+
+    @cached_property
+    def texts(self) -> dict[int, str]:
+        from retrieval.training_data import training_texts
+
+        return training_texts(self.shop.documents, self.base)
+
+    def load(self, name: str) -> Any:
+        """Return two-tower model `name` as the site runs it."""
+        from retrieval.learning.export import export_encoder
+        from retrieval.lessons import load_encoder
+
+        return load_encoder(export_encoder(name, self.folder / "models"))
+
+    def search(self, encoder: Any, config: str, texts: list[str], limit: int) -> list[Any]:
+        """Return what the encoder's search finds, best first."""
+        from retrieval.engine.config import get_config
+        from retrieval.learning.memory_search import MemorySearch
+
+        vectors = self.embed(encoder)
+        search = MemorySearch(self.corpus.with_vectors(vectors), encoder, get_config(config))
+        return search.search(texts, limit)
+
+    def embed(self, encoder: Any) -> Any:
+        key = encoder.model_version
+        if key not in _VECTORS:
+            _VECTORS.clear()
+            _VECTORS[key] = encoder.encode_products([self.texts[one] for one in self.corpus.product_ids.tolist()])
+        return _VECTORS[key]
+
+
+_VECTORS: dict[str, Any] = {}  # of the model asked last
+
+
+# --- two towers ---------------------------------------------------------------------------------------
+
+
+def measure_towers(lab: Lab) -> Iterator[Claim]:
+    """Yield dense nDCG@10 of each variant and its difference from the whole recipe."""
+    scores: dict[str, Any] = {"not trained": score_towers(lab, lab.base)}
+    for name, changes in TWO_TOWERS.items():
+        scores[name] = score_towers(lab, train_towers(lab, name, changes))
+    yield from compare("towers", scores, "all of it")
+
+
+def train_towers(lab: Lab, name: str, changes: Mapping[str, Any]) -> Any:
+    from retrieval.learning.negatives import MiningSettings
+    from retrieval.learning.rounds import train_in_rounds
+    from retrieval.learning.two_tower import TwoTowerSettings
+
+    options = TOWERS | {key: value for key, value in changes.items() if key != "mining"}
+    folder = lab.folder / name.replace(" ", "-")
+    train_in_rounds(
+        "default",
+        lab.split.train,
+        lab.shop.documents,
+        TwoTowerSettings(**options, seed=SEED),
+        folder,
+        texts=lab.texts,
+        mining=MiningSettings(**{"pool": 5000} | changes.get("mining", {})),
+        analyzer=lab.analyzer,
+    )
+    return lab.load(str(folder))
+
+
+def score_towers(lab: Lab, encoder: Any) -> Any:
+    from retrieval.evaluation.metrics import ndcg
+
+    found = lab.search(encoder, "dense", [query.text for query in lab.asked], 10)
+    return np.array([ndcg(one.product_ids.tolist(), q.grades) for q, one in zip(lab.asked, found, strict=True)])
+
+
+# --- the cross-encoder --------------------------------------------------------------------------------
+
+
+def measure_readers(lab: Lab) -> Iterator[Claim]:
+    """Yield nDCG@10 of the hybrid search, read again by each variant, in float and in int8."""
+    rankings = lab.search(lab.base, "hybrid", [query.text for query in lab.asked], 40)
+    scores: dict[str, Any] = {"not read again": score_reader(lab, rankings, None)}
+    lists = make_lists(lab)
+    teacher: Any = None
+    for name, changes in READERS.items():
+        learned = ask(teacher, lists) if changes.get("loss") == "distilled" else lists
+        adapter = train_reader(lab, name, learned, changes)
+        reader = load_reader(lab, adapter)
+        teacher = teacher or reader
+        scores[name] = score_reader(lab, rankings, reader)
+        if name in ("6 layers", "3 layers, taught by the 6"):
+            scores[f"{name}, int8"] = score_reader(lab, rankings, load_reader(lab, adapter, make_pairs(lab, lists)))
+    yield from compare("cross-encoder", scores, "6 layers")
+
+
+def make_lists(lab: Lab) -> list[Any]:
+    from retrieval.learning.cross_encoder import CrossEncoderSettings, build_lists
+
+    train = lab.split.train
+    found = lab.search(lab.base, "hybrid", [query.text for query in train], 40)
+    candidates = {query.text: one.product_ids.tolist() for query, one in zip(train, found, strict=True)}
+    settings = CrossEncoderSettings(**READER, seed=SEED)
+    lists: list[Any] = build_lists(train, lab.shop.documents, candidates, settings)
+    return lists
+
+
+def make_pairs(lab: Lab, lists: list[Any]) -> list[tuple[str, str]]:
+    return [(one.query, text) for one in lists[:CALIBRATION] for text in one.texts[:2]][:CALIBRATION]
+
+
+def ask(teacher: Any, lists: list[Any]) -> list[Any]:
+    answers = [teacher.score(one.query, [("", text) for text in one.texts]).tolist() for one in lists]
+    return [replace(one, targets=tuple(scores)) for one, scores in zip(lists, answers, strict=True)]
+
+
+def train_reader(lab: Lab, name: str, lists: list[Any], changes: Mapping[str, Any]) -> Path:
+    from retrieval.learning import cross_encoder
+
+    settings = cross_encoder.CrossEncoderSettings(**READER, **changes, seed=SEED)
+    return cross_encoder.train("default", lists, settings, lab.folder / name.replace(" ", "-"))
+
+
+def load_reader(lab: Lab, adapter: Path, quantize_with: list[tuple[str, str]] | None = None) -> Any:
+    from retrieval.learning.export import export_reranker
+    from retrieval.lessons import load_reranker
+
+    return load_reranker(export_reranker(str(adapter), lab.folder / "models", quantize_with=quantize_with or ()))
+
+
+def score_reader(lab: Lab, rankings: list[Any], reader: Any) -> Any:
+    from retrieval.evaluation.metrics import ndcg
+    from retrieval.reading import Reading, read_again
+
+    reading = Reading(reader, DEPTH, BLEND)
+    return np.array([
+        ndcg(read_again(query.text, one, lab.corpus, reading).tolist(), query.grades)
+        for query, one in zip(lab.asked, rankings, strict=True)
+    ])  # fmt: skip
+
+
+# --- the table ----------------------------------------------------------------------------------------
+
+
+def compare(kind: str, scores: Mapping[str, Any], whole: str) -> Iterator[Claim]:
+    """Yield the mean of each variant, and its paired difference from `whole` with the interval's ends."""
+    from retrieval.evaluation.compare import estimate_means
+
+    for name, found in scores.items():
+        yield Claim(f"{kind}, {name}: nDCG@10", float(found.mean()))
+        if name != whole:
+            (interval,) = estimate_means((found - scores[whole])[:, None])
+            yield Claim(f"{kind}, {name}: difference from {whole}", interval.mean)
+            yield Claim(f"{kind}, {name}: low end of 95 %", interval.low)
+            yield Claim(f"{kind}, {name}: high end of 95 %", interval.high)
+
+
+if __name__ == "__main__":
+    run(
+        __doc__,
+        measure,
+        products={"type": int, "default": 5000, "help": "products of the sample shop (default: 5000)"},
+        queries={"type": int, "default": 4000, "help": "queries of the sample shop (default: 4000)"},
+        parts={"default": "towers,readers", "help": "what to measure, of towers, readers (default: both)"},
+    )
