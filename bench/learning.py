@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
 import json
-import random
 import shutil
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import numpy as np
 
+from bench.departments import open_departments
 from bench.quality import CONDENSED, JUDGED, NDCG, evaluate
 from bench.report import Claim, run
 from bench.search import WARM_UP, time_requests
-from bench.shops import FOLDER, Shop, fill, open_icecat, serve, wait_for
-from retrieval.learning.examples import find_alike
+from bench.shops import FOLDER, Shop, open_icecat, serve, wait_for
 
 RECALL = "R(rel=3)@100"
 SHOWN = (NDCG, CONDENSED, JUDGED, RECALL)
 LEAST_JUDGED = 0.95
-SEED, DEPARTMENTS, RATED, SHOWN_FIRST = 3, 5, 80, 10
 DEPARTMENT_TRAINING = (
     *("--source", "judgements:staff", "--source", "catalogue", "--catalogue-queries", "3000", "--base", "default"),
     *("--steps", "300", "--rerank-depth", "40", "--rerank-blend", "0.7"),
@@ -100,92 +93,6 @@ def measure_departments(arguments: argparse.Namespace) -> Iterator[Claim]:
 
 
 COLD_START_BARS = {("dense", CONDENSED): ">= 0.02", ("dense", RECALL): ">= 0", ("hybrid", CONDENSED): ">= 0"}
-
-
-def open_departments() -> tuple[Shop, Path]:
-    """Return a shop of some departments of the sample shop, without a reranker, and a file of its people's ratings.
-
-    What the search shows first for RATED queries is rated by the shop's truth; its other queries measure.
-    """
-    rng = random.Random(SEED)
-    whole, folder = FOLDER / "departments-of", FOLDER / "departments"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    if not (whole / "qrels.tsv").exists():
-        Shop("all", folder, whole, whole, whole).manage(
-            "make_sample_shop", str(whole), "--products", "25000", "--queries", "12000", "--seed", str(SEED)
-        )
-    with gzip.open(whole / "products.jsonl.gz", "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    names = sorted({row["category"].partition(" > ")[0] for row in rows})
-    chosen = tuple(f"{name} > " for name in rng.sample(names, DEPARTMENTS))
-    rows = [row for row in rows if row["category"].startswith(chosen)]
-    with gzip.open(folder / "products.jsonl.gz", "wt", encoding="utf-8") as file:
-        file.writelines(f"{json.dumps(row)}\n" for row in rows)
-    grades = read_grades(whole, {row["sku"] for row in rows})
-    queries = {key: text for key, text in read_table(whole / "queries.tsv") if key in grades}
-    rated = rng.sample(sorted(queries), RATED)
-    texts = [queries.pop(key) for key in rated]
-    alike = find_alike(list(queries.values()), texts)
-    queries = {key: text for (key, text), is_alike in zip(queries.items(), alike, strict=True) if not is_alike}
-    write_table(folder / "queries.tsv", ("query_id", "query"), queries.items())
-    write_table(
-        folder / "qrels.tsv",
-        ("query_id", "doc_id", "relevance"),
-        [(key, sku, grade) for key in queries for sku, grade in grades[key].items()],
-    )
-    shop = fill(
-        Shop(
-            "departments",
-            folder / "data",
-            folder / "queries.tsv",
-            folder / "qrels.tsv",
-            folder / "products.jsonl.gz",
-            {"SEARCHSITE_RERANKER": "none"},
-        )
-    )
-    ratings = [
-        (text, sku, grades[key].get(sku, 0))
-        for key, text, skus in zip(rated, texts, show_first(shop, texts), strict=True)
-        for sku in skus
-    ]
-    write_table(folder / "ratings.tsv", ("query", "sku", "grade"), ratings)
-    return shop, folder / "ratings.tsv"
-
-
-def show_first(shop: Shop, texts: list[str]) -> list[list[str]]:
-    """Return the SKUs on the first page of each query."""
-    with serve(shop, "--no-worker", "--no-learner") as site:
-        wait_for(site, "/api/v1/search/?q=a")
-        connection = site.connect()
-        pages = []
-        for text in texts:
-            connection.request("GET", f"/api/v1/search/?{urlencode({'q': text, 'page_size': SHOWN_FIRST})}")
-            pages.append(json.loads(connection.getresponse().read()))
-    return [[hit["sku"] for hit in page["hits"]] for page in pages]
-
-
-def read_grades(folder: Path, skus: set[str]) -> dict[str, dict[str, int]]:
-    """Return the grades by query and SKU of those queries that only these products answer."""
-    found: dict[str, dict[str, int]] = defaultdict(dict)
-    elsewhere = set()
-    for query_id, sku, grade in read_table(folder / "qrels.tsv"):
-        if sku in skus:
-            found[query_id][sku] = int(grade)
-        elif grade == "3":
-            elsewhere.add(query_id)
-    return {key: grades for key, grades in found.items() if key not in elsewhere and 3 in grades.values()}
-
-
-def read_table(path: Path) -> list[list[str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\"))[1:]
-
-
-def write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, escapechar="\\")
-        writer.writerows([header, *rows])
 
 
 def copy_shop(shop: Shop, name: str) -> Shop:

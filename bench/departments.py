@@ -1,0 +1,107 @@
+"""A shop of some departments of the sample shop, and what its people would rate there."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import random
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from bench.shops import FOLDER, Shop, fill, serve, wait_for
+from retrieval.learning.examples import find_alike
+
+SEED, DEPARTMENTS = 3, 5
+RATED, SHOWN = 80, 10  # queries, and products rated of each
+Grades = dict[str, dict[str, int]]  # by query and SKU
+
+
+def open_departments() -> tuple[Shop, Path]:
+    """Return a new shop without a reranker and a file of its people's ratings.
+
+    What the search shows first for RATED queries is rated by the shop's truth; the other queries measure.
+    """
+    folder, rng = FOLDER / "departments", random.Random(SEED)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    whole = make_whole(folder)
+    grades = read_grades(whole, write_products(whole, folder / "products.jsonl.gz", rng))
+    queries = {key: text for key, text in read_table(whole / "queries.tsv") if key in grades}
+    rated = {key: queries.pop(key) for key in rng.sample(sorted(queries), RATED)}
+    write_measured(folder, queries, rated, grades)
+    data, asked, qrels, products = (folder / name for name in ("data", "queries.tsv", "qrels.tsv", "products.jsonl.gz"))
+    shop = fill(Shop("departments", data, asked, qrels, products, {"SEARCHSITE_RERANKER": "none"}))
+    shown = zip(rated.items(), show_first(shop, list(rated.values())), strict=True)
+    ratings = [(text, sku, grades[key].get(sku, 0)) for (key, text), skus in shown for sku in skus]
+    write_table(folder / "ratings.tsv", ("query", "sku", "grade"), ratings)
+    return shop, folder / "ratings.tsv"
+
+
+def make_whole(folder: Path) -> Path:
+    """Return the folder of the whole sample shop's files, made once."""
+    whole = FOLDER / "departments-of"
+    if not (whole / "qrels.tsv").exists():
+        options = ("--products", "25000", "--queries", "12000", "--seed", str(SEED))
+        Shop("whole", folder, whole, whole, whole).manage("make_sample_shop", str(whole), *options)
+    return whole
+
+
+def write_products(whole: Path, path: Path, rng: random.Random) -> set[str]:
+    """Write the products of DEPARTMENTS departments drawn by chance and return their SKUs."""
+    with gzip.open(whole / "products.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    names = sorted({row["category"].partition(" > ")[0] for row in rows})
+    chosen = tuple(f"{name} > " for name in rng.sample(names, DEPARTMENTS))
+    rows = [row for row in rows if row["category"].startswith(chosen)]
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.writelines(f"{json.dumps(row)}\n" for row in rows)
+    return {row["sku"] for row in rows}
+
+
+def read_grades(whole: Path, skus: set[str]) -> Grades:
+    """Return the grades of those queries that only these products answer."""
+    found: Grades = defaultdict(dict)
+    elsewhere = set()
+    for query_id, sku, grade in read_table(whole / "qrels.tsv"):
+        if sku in skus:
+            found[query_id][sku] = int(grade)
+        elif grade == "3":
+            elsewhere.add(query_id)
+    return {key: grades for key, grades in found.items() if key not in elsewhere and 3 in grades.values()}
+
+
+def write_measured(folder: Path, queries: dict[str, str], rated: dict[str, str], grades: Grades) -> None:
+    """Write the queries that are nothing like a rated one, and their truth."""
+    is_alike = find_alike(list(queries.values()), list(rated.values()))
+    kept = [pair for pair, is_one in zip(queries.items(), is_alike, strict=True) if not is_one]
+    write_table(folder / "queries.tsv", ("query_id", "query"), kept)
+    truth = [(key, sku, grade) for key, _ in kept for sku, grade in grades[key].items()]
+    write_table(folder / "qrels.tsv", ("query_id", "doc_id", "relevance"), truth)
+
+
+def show_first(shop: Shop, texts: list[str]) -> list[list[str]]:
+    """Return the SKUs that the search shows first for each text."""
+    found = []
+    with serve(shop, "--no-worker", "--no-learner") as site:
+        wait_for(site, "/api/v1/search/?q=a")
+        connection = site.connect()
+        for text in texts:
+            connection.request("GET", f"/api/v1/search/?{urlencode({'q': text, 'page_size': SHOWN})}")
+            found.append([hit["sku"] for hit in json.loads(connection.getresponse().read())["hits"]])
+    return found
+
+
+def read_table(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\"))[1:]
+
+
+def write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, escapechar="\\")
+        writer.writerows([header, *rows])
