@@ -32,7 +32,7 @@ def resolve_model(name: str) -> Path | str:
     'default' is the model that comes as a Python package; others come with the project, in the folder BUILT_IN.
     Raises EncoderError for a path that is not there.
     """
-    if BUILT_IN_NAME.fullmatch(name) and (BUILT_IN / name).is_dir():
+    if BUILT_IN_NAME.fullmatch(name) and os.path.isdir(BUILT_IN / name):  # of os.path: see below
         return BUILT_IN / name
     if name == "default":
         spec = importlib.util.find_spec(DEFAULT_PACKAGE)
