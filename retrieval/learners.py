@@ -150,16 +150,15 @@ class CrossEncoderLearner:
 
     def train(self, on_round: Callable[[int, Any], None]) -> None:
         lesson, recorder = self.lesson, self.lesson.recorder
-        self._find_other()  # known to be wrong before anything is learned
+        other = self._find_other()  # known to be wrong before anything is learned
         recorder.tell_phase("finding candidates")
-        candidates = self._keep_candidates()
+        candidates = self._keep("candidates", self._find_candidates)
         recorder.tell_phase("making lists")
         lists = build_lists(lesson.collected.queries, lesson.collected.documents, candidates, self.settings)
         if name := lesson.settings.get("teacher"):
             recorder.tell_phase("asking the teacher")
             lists = self._keep_answers(name, lists)
         recorder.tell_phase("learning")
-        other = self._find_other()
         learned = cross_encoder.train(
             lesson.base,
             lists,
@@ -180,22 +179,18 @@ class CrossEncoderLearner:
         check_averageable(folder, self.lesson.base)
         return folder
 
-    def _keep_candidates(self) -> dict[str, list[int]]:
-        """Return what was found for each query, kept for a later try: another model may be live by then."""
-        path = self.lesson.folder / "candidates.json"
+    def _keep_answers(self, name: str, lists: Sequence[GradedList]) -> list[GradedList]:
+        """Return the lists with the teacher's scores for targets."""
+        answers = self._keep("answers", lambda: list(self._ask(name, lists)))
+        return [replace(one, targets=tuple(targets)) for one, targets in zip(lists, answers, strict=True)]
+
+    def _keep(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return what was made at the first try: at a later one another model may be live, or a last digit differ."""
+        path = self.lesson.folder / f"{name}.json"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(self._find_candidates()))
-        found: dict[str, list[int]] = json.loads(path.read_text(encoding="utf-8"))
-        return found
-
-    def _keep_answers(self, name: str, lists: Sequence[GradedList]) -> list[GradedList]:
-        """Return the lists with the teacher's scores for targets, kept for a later try: the last digit may differ."""
-        path = self.lesson.folder / "answers.json"
-        if not path.is_file():
-            write_atomically(path, json.dumps(list(self._ask(name, lists))))
-        answers = json.loads(path.read_text(encoding="utf-8"))
-        return [replace(one, targets=tuple(targets)) for one, targets in zip(lists, answers, strict=True)]
+            write_atomically(path, json.dumps(make()))
+        return json.loads(path.read_text(encoding="utf-8"))
 
     def _find_candidates(self) -> dict[str, list[int]]:
         """Return what the hybrid search finds for each query among the products of its shop."""

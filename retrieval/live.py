@@ -12,8 +12,16 @@ from typing import Any, Literal
 
 from django.conf import settings
 
-from retrieval.engine.config import MAX_RERANK_DEPTH, NO_RERANKER, RERANK_BLEND, RERANK_DEPTH
-from retrieval.engine.exported import REGISTER, EncoderError, find_exported, is_complete, name_of_key, read_register
+from retrieval.engine.config import LEAST_RERANK_DEPTH, MAX_RERANK_DEPTH, NO_RERANKER, RERANK_BLEND, RERANK_DEPTH
+from retrieval.engine.exported import (
+    REGISTER,
+    EncoderError,
+    ModelCard,
+    find_exported,
+    is_complete,
+    name_of_key,
+    read_register,
+)
 from retrieval.engine.files import hold_lock, write_atomically
 from retrieval.engine.types import EngineError
 from retrieval.learning.sources import BUILT_IN
@@ -108,7 +116,18 @@ def _find_version(kind: str, version: str, models_dir: Path, stamp: object) -> L
 
 
 def _describe(kind: str, name: str, version: str) -> LiveModel:
-    return LiveModel(name, version, *_read_reranking(name)) if kind == CROSS_ENCODER else LiveModel(name, version)
+    if kind != CROSS_ENCODER:
+        return LiveModel(name, version)
+    depth, blend = _read_reranking(name)
+    return LiveModel(name, version, min(depth, _affordable_depth(version)), blend)
+
+
+def _affordable_depth(version: str) -> int:
+    """Return how many products this cross-encoder reads within SEARCHSITE_RERANK_BUDGET_MS, on this machine."""
+    budget_ms, pair_ms = settings.SEARCHSITE["RERANK_BUDGET_MS"], ModelCard.read(MODELS_DIR / version).pair_ms
+    if not budget_ms or not pair_ms:
+        return MAX_RERANK_DEPTH
+    return max(int(budget_ms / pair_ms), LEAST_RERANK_DEPTH)
 
 
 def _read_reranking(name: str) -> tuple[int, float]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.engine.fusion import order_by_blend
+from retrieval.engine.fusion import order_by_blend, share_of_codes, soften_blend
 from retrieval.engine.text import full_text
 from retrieval.engine.types import Ids, Ranking
 from retrieval.learning.negatives import Corpus, Teacher
@@ -31,5 +31,6 @@ def read_again(text: str, ranking: Ranking, corpus: Corpus, reading: Reading) ->
         document = corpus.documents[corpus.places[product_id]]
         texts.append((document.content_hash, full_text(document)))
     scores = reading.reranker.score(text, texts).astype(np.float64)
-    order = order_by_blend(ranking.scores[:depth].astype(np.float64), scores, reading.blend)
+    blend = soften_blend(reading.blend, share_of_codes(corpus.weigh_tokens(text)))
+    order = order_by_blend(ranking.scores[:depth].astype(np.float64), scores, blend)
     return np.concatenate([found[:depth][order], found[depth:]])

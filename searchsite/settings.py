@@ -144,6 +144,7 @@ class ShopSettings(TypedDict):
     MODEL: str
     RERANKER: str
     RERANKER_PRECISION: str
+    RERANK_BUDGET_MS: int
     CONFIG: str
     LANGUAGE: str
     CURRENCY: str
@@ -163,6 +164,8 @@ SEARCHSITE: ShopSettings = {
     # Sequence-classification name or path; 'default-reranker' comes with the project.
     "RERANKER": "" if _reranker == "none" else _reranker,
     "RERANKER_PRECISION": env.get_choice("SEARCHSITE_RERANKER_PRECISION", "int8", ("float", "int8")),
+    # What reading products again may add to a search; 0 for as long as the reranker's own depth takes.
+    "RERANK_BUDGET_MS": env.get_int("SEARCHSITE_RERANK_BUDGET_MS", 50, minimum=0, maximum=10_000),
     "CONFIG": env.get_str("SEARCHSITE_CONFIG", "hybrid-rerank"),
     "LANGUAGE": env.get_str("SEARCHSITE_LANGUAGE", "english"),
     "CURRENCY": env.get_matching("SEARCHSITE_CURRENCY", "USD", "[A-Z]{3}", "three capital letters such as USD"),

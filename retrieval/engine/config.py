@@ -13,6 +13,7 @@ FUSIONS = ("adaptive", "weighted", "rrf", "dbsf", "lexical", "dense")
 NO_RERANKER = "none"
 RERANK_DEPTH, RERANK_BLEND = 30, 0.5  # of a reranker that says nothing of its own
 MAX_RERANK_DEPTH = 200
+LEAST_RERANK_DEPTH = 10  # however slow the machine: fewer are not worth a reranker
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class ModelCard:
     product_prompt: str = ""
     towers: str = "tied"  # untied: queries have a network of their own, in QUERY_TOWER
     precision: str = "float"  # or int8
+    pair_ms: float = 0.0  # milliseconds a cross-encoder takes for one of many long pairs, on the machine it was made on
 
     def write(self, folder: Path) -> None:
         (folder / CARD).write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")

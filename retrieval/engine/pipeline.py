@@ -19,7 +19,6 @@ from retrieval.engine.fusion import Candidates, Evidence
 from retrieval.engine.generation import Generation
 from retrieval.engine.query import ParsedQuery, contains_phrases, correct_query, parse_query
 from retrieval.engine.result_set import ExplanationTable, RecentSets, ResultSet, join_tables
-from retrieval.engine.text import has_digit
 from retrieval.engine.types import Hit, Ids, Query, Ranking, Results, Scores, Vectors
 
 
@@ -125,7 +124,7 @@ class Pipeline:
             candidates.product_ids[order],
             ExplanationTable(candidates.lexical, candidates.dense, scores, np.full(len(scores), np.nan)).select(order),
         )
-        final = self._rerank(parsed.text, product_ids, table, stopwatch)
+        final = self._rerank(parsed.text, product_ids, table, evidence, stopwatch)
         result_set = ResultSet(
             product_ids[final],
             table.fused[final].astype(np.float32),
@@ -170,14 +169,12 @@ class Pipeline:
     def _weigh_evidence(self, parsed: ParsedQuery, vector: Vectors | None) -> Evidence:
         generation = self.generation
         weights = {token: generation.lexicon.idf(token) for token in set(generation.bm25.analyzer.tokens(parsed.text))}
-        total = sum(weights.values())
-        codes = sum(weight for token, weight in weights.items() if has_digit(token))
         mean, deviation = (0.0, 1.0) if vector is None else generation.moments.of_query(vector)
         return Evidence(
-            lexical_bound=total * (generation.bm25.k1 + 1),
+            lexical_bound=sum(weights.values()) * (generation.bm25.k1 + 1),
             dense_mean=mean,
             dense_deviation=deviation,
-            code_share=codes / total if total else 0.0,
+            code_share=fusion.share_of_codes(weights),
         )
 
     def _is_answer(self, candidates: Candidates, evidence: Evidence) -> npt.NDArray[np.bool_]:
@@ -207,7 +204,7 @@ class Pipeline:
         )
 
     def _rerank(
-        self, text: str, product_ids: Ids, table: ExplanationTable, stopwatch: Stopwatch
+        self, text: str, product_ids: Ids, table: ExplanationTable, evidence: Evidence, stopwatch: Stopwatch
     ) -> npt.NDArray[np.intp]:
         """Return the order after the cross-encoder has read the best again; fills in its scores."""
         depth, blend = self._reranking
@@ -220,7 +217,9 @@ class Pipeline:
             documents = [texts.get(product_id, ("", "")) for product_id in product_ids[:depth].tolist()]
             scores = self.reranker.score(text, documents).astype(np.float64)
             table.rerank[:depth] = scores
-            order[:depth] = fusion.order_by_blend(table.fused[:depth], scores, blend)
+            order[:depth] = fusion.order_by_blend(
+                table.fused[:depth], scores, fusion.soften_blend(blend, evidence.code_share)
+            )
         return order
 
     @property

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from retrieval.engine.exported import NETWORK, QUERY_TOWER, TOKENIZER, EncoderError, ModelCard
+from retrieval.engine.rerank import CrossEncoderReranker
 from retrieval.learning.adapters import load_cross_encoder, load_two_tower, quiet
 from retrieval.learning.sources import Side, is_untied
 
@@ -23,6 +26,7 @@ PAIRS = [("a query", text) for text in TEXTS]
 Features = Mapping[str, torch.Tensor]
 Pair = tuple[str, str]
 CALIBRATION_PAIRS = 300
+TIMED_PAIRS, TIMED_TOKENS, TIMED_TRIES = 24, 128, 8
 IN_FLOAT = "it cannot be quantised; set SEARCHSITE_RERANKER_PRECISION=float, or promote it in float"
 QUANTIZED_TOLERANCE = 0.5  # coarse: how much ranking it costs is for the gate to say
 
@@ -79,7 +83,26 @@ def convert(
             raise
         except Exception as error:  # each library beneath has errors of its own for what it cannot use
             raise EncoderError(f"the {kind} model in {source} cannot be converted: {error}") from error
-    ModelCard(kind=kind, base=base, version=version, **facts).write(folder)
+    card = ModelCard(kind=kind, base=base, version=version, **facts)
+    card.write(folder)
+    if kind == "cross-encoder":
+        replace(card, pair_ms=time_pair(folder)).write(folder)
+
+
+def time_pair(folder: Path) -> float:
+    """Return the milliseconds that an exported cross-encoder takes for one of many long pairs, on all cores.
+
+    The best of a few tries: whatever else runs on the machine only slows it.
+    """
+    reader = CrossEncoderReranker(folder)
+    documents = [("", "word " * TIMED_TOKENS)] * TIMED_PAIRS
+
+    def read() -> float:
+        start = perf_counter()
+        reader.score("a query", documents)
+        return (perf_counter() - start) * 1000 / TIMED_PAIRS
+
+    return round(min(read() for _ in range(TIMED_TRIES)), 4)
 
 
 def _write_towers(source: Path, folder: Path, base: str, version: str) -> dict[str, Any]:

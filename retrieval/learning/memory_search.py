@@ -10,7 +10,6 @@ import numpy as np
 from retrieval.engine import fusion
 from retrieval.engine.config import SearchConfig
 from retrieval.engine.fusion import Evidence
-from retrieval.engine.text import has_digit
 from retrieval.engine.types import Ranking, Scores, Vectors
 from retrieval.learning.negatives import BLOCK, Corpus, Encoder, find_best, to_matrix
 
@@ -56,13 +55,10 @@ class MemorySearch:
 
     def _weigh(self, text: str, similarities: Scores) -> Evidence:
         """Return what is known about the query, as `Pipeline` weighs it."""
-        bm25 = self.corpus.bm25
-        weights = {token: self.corpus.idf(token) for token in set(bm25.analyzer.tokens(text))}
-        total = sum(weights.values())
-        codes = sum(weight for token, weight in weights.items() if has_digit(token))
+        weights = self.corpus.weigh_tokens(text)
         return Evidence(
-            lexical_bound=total * (bm25.k1 + 1),
+            lexical_bound=sum(weights.values()) * (self.corpus.bm25.k1 + 1),
             dense_mean=float(similarities.mean()),
             dense_deviation=float(similarities.std()),
-            code_share=codes / total if total else 0.0,
+            code_share=fusion.share_of_codes(weights),
         )

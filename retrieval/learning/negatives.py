@@ -87,6 +87,10 @@ class Corpus:
         is_known = place < len(self.terms) and self.terms[place] == term
         return float(to_idf(self.counts[place] if is_known else 0, len(self)))
 
+    def weigh_tokens(self, text: str) -> dict[str, float]:
+        """Return the inverse document frequency of each token of a query, once."""
+        return {token: self.idf(token) for token in set(self.bm25.analyzer.tokens(text))}
+
     def with_vectors(self, vectors: Vectors) -> Corpus:
         return replace(self, vectors=vectors)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from retrieval.engine.fusion import Evidence, fuse, merge_candidates
+from retrieval.engine.fusion import Evidence, fuse, merge_candidates, share_of_codes, soften_blend
 from retrieval.engine.types import EngineError, Ranking
 
 LEXICAL = Ranking(np.array([3, 2]), np.array([12.0, 6.0], np.float32))
@@ -73,3 +73,13 @@ def test_every_rule_takes_empty_rankings(fusion):
 def test_unknown_fusion_is_refused_with_the_choices():
     with pytest.raises(EngineError, match=r"unknown fusion 'rff', expected one of: .*rrf"):
         fused("rff")
+
+
+@pytest.mark.parametrize(("code_share", "blend"), [(0.0, 0.6), (0.5, 0.45), (1.0, 0.0)])
+def test_a_reranker_counts_less_where_the_query_is_a_code(code_share, blend):
+    assert soften_blend(0.6, code_share) == pytest.approx(blend)
+
+
+def test_tokens_with_digits_count_as_codes_by_their_weight():
+    assert share_of_codes({"canon": 2.0, "p1005": 6.0}) == 0.75
+    assert share_of_codes({"printer": 2.0}) == share_of_codes({}) == 0

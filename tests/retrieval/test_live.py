@@ -27,7 +27,7 @@ def models(tmp_path: Path, settings, monkeypatch) -> Path:
     return models
 
 
-def seem_exported(models: Path, kind: str, name: str, version: str, key: str = "") -> None:
+def seem_exported(models: Path, kind: str, name: str, version: str, key: str = "") -> Path:
     folder = models / version
     folder.mkdir(parents=True)
     ModelCard(kind, "base", version, max_tokens=8, dim=1).write(folder)
@@ -35,6 +35,7 @@ def seem_exported(models: Path, kind: str, name: str, version: str, key: str = "
         (folder / file).touch()
     register = json.loads((models / REGISTER).read_text()) if (models / REGISTER).exists() else {}
     (models / REGISTER).write_text(json.dumps(register | {f"{kind}:{name}{key}": version}))
+    return folder
 
 
 def promote(kind: str, *models: LiveModel, instead_of: str) -> None:
@@ -117,6 +118,17 @@ def test_a_reranker_reads_as_deep_as_its_card_says(models, tmp_path, settings):
     assert find_live(CROSS_ENCODER) == LiveModel(str(folder), "reader-0", 12, 0.8)
     assert find_version(CROSS_ENCODER, "reader-1") == LiveModel(str(folder / "adapter"), "reader-1", 12, 0.8)
     assert find_version(CROSS_ENCODER, "reader-2") == LiveModel("some/hub-name", "reader-2", 30, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("pair_ms", "budget_ms", "depth"), [(2.0, 50, 25), (0.5, 50, 30), (40.0, 50, 10), (2.0, 0, 30), (0.0, 50, 30)]
+)
+def test_a_reranker_reads_no_more_than_the_budget_affords(models, settings, pair_ms, budget_ms, depth):
+    folder = seem_exported(models, CROSS_ENCODER, "some/hub-name", "reader-1")
+    replace(ModelCard.read(folder), pair_ms=pair_ms).write(folder)
+    settings.SEARCHSITE = settings.SEARCHSITE | {"RERANKER": "some/hub-name", "RERANKER_PRECISION": "float"}
+    settings.SEARCHSITE["RERANK_BUDGET_MS"] = budget_ms
+    assert find_live(CROSS_ENCODER).rerank_depth == depth
 
 
 def test_the_reranker_of_the_settings_serves_in_their_precision(models, settings):

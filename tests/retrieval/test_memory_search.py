@@ -10,8 +10,9 @@ from retrieval.engine.text import Analyzer
 from retrieval.engine.types import Query
 from retrieval.learning.memory_search import MemorySearch
 from retrieval.learning.negatives import build_corpus
+from retrieval.reading import Reading, read_again
 from tests.fakes import HashEncoder, build_pipeline
-from tests.retrieval.test_pipeline import SHOP
+from tests.retrieval.test_pipeline import SHOP, PreferLong, ids
 
 
 @pytest.mark.parametrize("text", ["keyboard", "couch", "steel mug", "wireless mouse mx100", "sofa with holder", "zzz"])
@@ -43,3 +44,14 @@ def test_each_side_brings_as_many_candidates_as_the_pipeline_asks_for(tmp_path):
     hits = pipeline.search(Query("wireless mouse", is_verbatim=True)).hits
     assert len(ranking) < len(shop)
     assert ranking.scores[: len(hits)] == pytest.approx([hit.explanation.fused_score for hit in hits], abs=1e-3)
+
+
+@pytest.mark.parametrize("text", ["keyboard", "steel mug", "ceramic mug", "typa kx-200"])
+def test_it_is_read_again_as_the_pipeline_reads_it(tmp_path, text):
+    config = replace(get_config("hybrid"), rerank_depth=2, rerank_blend=0.6)
+    corpus = build_corpus([replace(one, content_hash="") for one in SHOP], Analyzer())
+    corpus = corpus.with_vectors(HashEncoder().encode_products([document.title for document in SHOP]))
+    [ranking] = MemorySearch(corpus, HashEncoder(), config).search([text], limit=50)
+    found = read_again(text, ranking, corpus, Reading(PreferLong(), depth=2, blend=0.6)).tolist()
+    shown = ids(build_pipeline(tmp_path, SHOP, config, reranker=PreferLong()).search(Query(text, is_verbatim=True)))
+    assert [one for one in found if one in shown] == shown

@@ -190,6 +190,19 @@ def test_reranker_reorders_the_best_and_is_explained(tmp_path):
     assert (best.product_id, best.explanation.rerank_score) == (2, 1.0)
 
 
+class PreferLong:
+    def score(self, query, documents):
+        return np.array([len(text.partition(".")[0]) for _, text in documents], np.float32)
+
+
+def test_a_code_is_not_for_the_reranker_to_judge(tmp_path):
+    plain = build_pipeline(tmp_path / "plain", SHOP)
+    config = SearchConfig(rerank_depth=10, rerank_blend=1.0)
+    reranked = build_pipeline(tmp_path / "reranked", SHOP, config, reranker=PreferLong())
+    assert ids(reranked.search(Query("kx-200"))) == ids(plain.search(Query("kx-200")))
+    assert ids(reranked.search(Query("keyboard"))) != ids(plain.search(Query("keyboard")))
+
+
 def test_timings_name_every_stage(shop):
     assert {"total", "understand", "encode", "lexical", "dense", "fuse", "filter", "facets"} <= set(
         shop.search(Query("mug")).timings_ms
