@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import special
 
 from experiments.stats.corrections import (
     adjust_benjamini_hochberg,
@@ -15,7 +16,7 @@ from experiments.stats.guardrails import HARMED, SAFE, UNDECIDED, check_guardrai
 from experiments.stats.outliers import find_cap, find_search_limit, winsorise
 from experiments.stats.ratio_mismatch import RatioCheck, check_sample_ratio
 from experiments.stats.sums import MeanStatistic, NotMeasurable, RatioStatistic
-from tests.experiments.stats_data import EXACT, WORKED
+from tests.experiments.stats_data import EXACT, WORKED, expect
 
 
 @pytest.mark.parametrize("worked", WORKED["sample_ratio_mismatch"], ids=lambda worked: str(worked["observed"]))
@@ -33,6 +34,20 @@ def test_weights_need_not_sum_to_one():
     assert isinstance(hundredths, RatioCheck)
     assert shares.p_value == pytest.approx(hundredths.p_value)
     assert shares.expected == pytest.approx((500, 250))
+
+
+def test_daily_looks_at_a_sound_split_alarm_no_more_often_than_the_always_valid_p_value_says():
+    counts = np.random.default_rng(4).multinomial(300, [0.5, 0.3, 0.2], (500, 28)).cumsum(1)
+    checks = [[expect(check_sample_ratio(day, (5, 3, 2))) for day in test] for test in counts.tolist()]
+    assert np.mean([any(day.always_valid_p_value < 0.05 for day in test) for test in checks]) <= 0.05
+    assert np.mean([any(day.p_value < 0.05 for day in test) for test in checks]) > 0.15
+
+
+def test_the_always_valid_p_value_is_one_over_the_bayes_factor():
+    # Two arms: B(5000 + 600, 5000 + 400) / B(5000, 5000) / 0.5 ** 1000.
+    factor = special.betaln(5600, 5400) - special.betaln(5000, 5000) + 1000 * math.log(2)
+    assert expect(check_sample_ratio([600, 400], [1, 1])).always_valid_p_value == pytest.approx(math.exp(-factor))
+    assert expect(check_sample_ratio([500, 500], [1, 1])).always_valid_p_value == 1.0
 
 
 def test_few_visitors_say_nothing_about_the_ratio():
