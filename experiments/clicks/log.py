@@ -136,6 +136,21 @@ def sum_log(log: ClickLog) -> Cells:
     )
 
 
+def keep_shown(cells: Cells, minimum: float) -> Cells:
+    """Return the cells of pairs with at least `minimum` impressions; raises ValueError if there is none."""
+    impressions = cells.per_pair(cells.impressions)
+    shown = impressions >= minimum
+    if not shown.any():
+        raise ValueError(
+            f"no product was shown {minimum:g} times for a query, at most {impressions.max():g}: wait for more searches"
+        )
+    kept = shown[cells.pair]
+    places, place = np.unique(cells.place[kept], return_inverse=True)
+    pair = (np.cumsum(shown) - 1)[cells.pair[kept]]
+    counts = cells.impressions[kept], cells.clicks[kept]
+    return Cells(cells.query[shown], cells.product[shown], cells.positions[places], pair, place, *counts)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PositionCurve:
     """A probability for each position, such as of a click or of being examined; positions ascend."""

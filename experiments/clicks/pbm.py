@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from experiments.clicks.coec import measure_position_ctr
-from experiments.clicks.log import Cells, Floats, PositionCurve
+from experiments.clicks.log import Cells, Floats, PositionCurve, keep_shown
 from experiments.clicks.pbm_intervals import (
     bound_attractiveness,
     bound_examination,
@@ -25,6 +25,7 @@ from experiments.clicks.pbm_warnings import find_warnings
 from experiments.clicks.relevance import Relevance, describe_pairs
 
 ITERATIONS = 500
+MINIMUM_IMPRESSIONS = 20.0
 TOLERANCE = 1e-4  # of the log-likelihood: less than any data can tell apart
 ROUNDS = 4  # of finding the prior's mean
 SMOOTHING = 0.25  # more would pull the many rarely shown products, and with them the examinations, off the truth
@@ -153,19 +154,23 @@ def fit_pbm(
     *,
     attractiveness: Prior | None = None,
     examination: Prior = Prior(0.5),
+    minimum_impressions: float = MINIMUM_IMPRESSIONS,
     iterations: int = ITERATIONS,
     tolerance: float = TOLERANCE,
 ) -> PositionBasedFit:
     """Return the fitted model, with the first position seen examined by everyone: only ratios can be learned.
 
     A place that shoppers look at more than the first, as grids have, is beyond the model: it gets at most 1.
+    Pairs with fewer than `minimum_impressions` are left out, of the result too: each brings a parameter of its own, and
+    many hardly shown pull the examinations off the truth, however large the log (Neyman and Scott 1948).
     Without a prior for attractiveness its mean is learned: in ROUNDS fits, each with the mean of the pairs before.
     A fit has converged when an iteration gains less than `tolerance` of log-likelihood.
-    Raises ValueError for less than 1 iteration and a tolerance of 0.
+    Raises ValueError if no pair was shown so often, for less than 1 iteration and a tolerance of 0.
     """
     if iterations < 1 or not tolerance > 0:
         raise ValueError(f"{iterations} iterations, tolerance {tolerance}: expected at least 1, and above 0")
-    problem = _Problem(cells, attractiveness or guess_prior(cells), examination)
+    kept = keep_shown(cells, minimum_impressions)
+    problem = _Problem(kept, attractiveness or guess_prior(kept), examination)
     state, objective = _maximise(problem, problem.start(), iterations, tolerance)
     for _ in range(0 if attractiveness else ROUNDS - 1):
         problem = replace(problem, attractiveness=Prior(float(state.attractiveness.mean())))

@@ -8,7 +8,7 @@ from scipy.stats import beta, chi2, spearmanr
 
 from experiments.clicks.coec import estimate_coec, measure_position_ctr
 from experiments.clicks.grades import grade_by_best, grade_by_quantile
-from experiments.clicks.log import ClickLog, PositionCurve, build_log, sum_log
+from experiments.clicks.log import ClickLog, PositionCurve, build_log, keep_shown, sum_log
 from experiments.clicks.pbm import Prior, fit_pbm
 from experiments.clicks.pbm_intervals import bound_attractiveness, measure_curvature, measure_variances
 from experiments.clicks.propensity import estimate_ipw
@@ -210,7 +210,7 @@ def test_intervals_cover_over_many_logs():
 
 
 def test_at_the_first_position_only_the_fit_is_the_beta_posterior():
-    fit = fit_pbm(make_cells((1, 1, 1, 3, 10), (1, 2, 1, 0, 5)), attractiveness=Prior(0.25, 4))
+    fit = fit_pbm(make_cells((1, 1, 1, 3, 10), (1, 2, 1, 0, 5)), attractiveness=Prior(0.25, 4), minimum_impressions=1)
     found, shapes = fit.relevance, [(1 + 3 + 1, 1 + 7 + 3), (1 + 0 + 1, 1 + 5 + 3)]
     assert found.estimate == pytest.approx([4 / 14, 1 / 9])
     assert found.high == pytest.approx([beta.ppf(0.975, *shape) for shape in shapes])
@@ -313,15 +313,37 @@ def test_a_log_without_clicks_says_only_that_products_attract_little():
 
 def test_few_impressions_are_pulled_to_the_prior():
     cells = make_cells((1, 1, 1, 1, 1), (1, 2, 1, 500, 1000))
-    lone, known = fit_pbm(cells, attractiveness=Prior(0.1, 4)).relevance.estimate
+    lone, known = fit_pbm(cells, attractiveness=Prior(0.1, 4), minimum_impressions=1).relevance.estimate
     assert lone == pytest.approx(1.4 / 5)
     assert known == pytest.approx(0.5, abs=0.002)
+
+
+def test_pairs_hardly_shown_are_left_out_with_the_positions_only_they_had():
+    rows = [(1, 1, 1, 6, 15), (1, 1, 3, 4, 15), (2, 1, 2, 1, 3), (2, 2, 3, 5, 25), (2, 3, 3, 5, 19)]
+    kept = keep_shown(make_cells(*rows), 20)
+    assert list(zip(kept.query, kept.product, strict=True)) == [(1, 1), (2, 2)]
+    assert kept.positions.tolist() == [1, 3]
+    assert (kept.pair.tolist(), kept.place.tolist()) == ([0, 0, 1], [0, 1, 1])
+    assert (kept.impressions.tolist(), kept.clicks.tolist()) == ([15, 15, 25], [6, 4, 5])
+    assert fit_pbm(make_cells(*rows)).relevance.product.tolist() == [1, 2]
+    with pytest.raises(ValueError, match="no product was shown 31 times for a query, at most 30: wait"):
+        fit_pbm(make_cells(*rows), minimum_impressions=31)
+
+
+def test_many_pairs_hardly_shown_do_not_pull_the_examinations_off():
+    rng = np.random.default_rng(8)
+    pair = np.concatenate([np.repeat(np.arange(200), 100), 200 + np.repeat(np.arange(8000), 3)])
+    position = rng.integers(1, 6, len(pair))
+    clicks = rng.random(len(pair)) < 0.2 * EXAMINATION[position - 1]
+    cells = sum_log(build_log(pair, pair, position, clicks))
+    assert np.abs(fit_pbm(cells).examination.values - EXAMINATION).max() < 0.06
+    assert np.abs(fit_pbm(cells, minimum_impressions=1).examination.values - EXAMINATION).max() > 0.1
 
 
 @pytest.mark.parametrize("options", [{"iterations": 0}, {"tolerance": 0.0}, {"tolerance": float("nan")}])
 def test_a_fit_without_steps_is_refused(options):
     with pytest.raises(ValueError, match="expected at least 1, and above 0"):
-        fit_pbm(make_cells((1, 1, 1, 1, 2)), **options)
+        fit_pbm(make_cells((1, 1, 1, 1, 20)), **options)
 
 
 @pytest.mark.parametrize("values", [(0.0, 1.0), (1.0, 1.0), (0.5, 0.0), (float("nan"), 1.0), (0.5, float("inf"))])
