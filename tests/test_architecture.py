@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = ["catalog", "retrieval", "experiments", "searchsite"]  # from the ground up
 PLAIN_PYTHON = ["retrieval/engine", "retrieval/learning", "retrieval/evaluation", "catalog/sample"]
+PLAIN_STATISTICS = ["stats", "clicks", "assignment.py", "interleaving.py", "shoppers.py"]
 
 
 def imported_modules(path: Path) -> Iterator[str]:
@@ -24,7 +25,7 @@ def imported_modules(path: Path) -> Iterator[str]:
 def find_imports(folder: str, forbidden: list[str]) -> list[str]:
     return [
         f"{path.relative_to(ROOT)} imports {module}"
-        for path in sorted((ROOT / folder).rglob("*.py"))
+        for path in ([ROOT / folder] if folder.endswith(".py") else sorted((ROOT / folder).rglob("*.py")))
         for module in imported_modules(path)
         if module.split(".")[0] in forbidden
     ]
@@ -40,6 +41,11 @@ def test_engine_learning_and_evaluation_are_plain_python(folder):
     assert find_imports(folder, ["django", "rest_framework", "celery", "searchsite", "experiments"]) == []
     if folder.startswith("retrieval"):
         assert find_imports(folder, ["catalog"]) == []
+
+
+@pytest.mark.parametrize("part", PLAIN_STATISTICS)
+def test_what_decides_experiments_is_plain_python(part):
+    assert find_imports(f"experiments/{part}", ["django", "rest_framework", "celery", "catalog", "retrieval"]) == []
 
 
 def test_the_web_process_loads_no_torch():
