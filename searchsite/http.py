@@ -8,6 +8,8 @@ from typing import TypeVar
 from django.http import HttpRequest, HttpResponseBase
 from django_htmx.middleware import HtmxDetails
 
+from experiments.visitors import ShopVisitor
+
 Response = TypeVar("Response", bound=HttpResponseBase)
 
 
@@ -15,6 +17,7 @@ class ShopRequest(HttpRequest):
     """A request after the middleware."""
 
     htmx: HtmxDetails
+    visitor: ShopVisitor
 
 
 def wants_fragment(request: ShopRequest) -> bool:

@@ -11,7 +11,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 # Everything the running site writes lives here, so two shops are two folders.
 DATA_DIR = Path(env.get_str("SEARCHSITE_DATA_DIR", str(BASE_DIR / "var"))).resolve()
-for folder in ("models", "generations", "queue", "cache", "uploads", "static", "trainings"):
+for folder in ("models", "generations", "queue", "cache", "uploads", "static", "trainings", "spool"):
     (DATA_DIR / folder).mkdir(parents=True, exist_ok=True)
 
 DEBUG = env.get_bool("SEARCHSITE_DEBUG", False)
@@ -34,6 +34,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "catalog",
     "retrieval",
+    "experiments",
     "searchsite",
 ]
 MIDDLEWARE = [
@@ -46,6 +47,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "experiments.middleware.VisitorMiddleware",
 ]
 ROOT_URLCONF = "searchsite.urls"
 WSGI_APPLICATION = "searchsite.wsgi.application"
@@ -131,6 +133,8 @@ CELERY_BEAT_SCHEDULE = {
     "index-pending": {"task": "retrieval.tasks.index_pending_products", "schedule": 60.0},
     "resume-imports": {"task": "catalog.tasks.resume_imports", "schedule": 60.0},
     "resume-trainings": {"task": "retrieval.tasks.resume_trainings", "schedule": 60.0},
+    "write-events": {"task": "experiments.tasks.write_events", "schedule": 60.0},
+    "prune-events": {"task": "experiments.tasks.prune_events", "schedule": 86_400.0},
 }
 
 # --- search -------------------------------------------------------------------------------------------
@@ -154,6 +158,10 @@ class ShopSettings(TypedDict):
     QUANTIZATION: str
     VECTOR_DIM: int
     ENCODER_THREADS: int
+    EVENTS: bool
+    ATTRIBUTION_HOURS: int
+    EVENT_RETENTION_DAYS: int
+    EVENT_MAX_AGE_DAYS: int
 
 
 _reranker = env.get_str("SEARCHSITE_RERANKER", "none")
@@ -176,6 +184,14 @@ SEARCHSITE: ShopSettings = {
     # The first dimensions of the vectors, which are searched in; 0 for all.
     "VECTOR_DIM": env.get_int("SEARCHSITE_VECTOR_DIM", 0, minimum=0, maximum=65_536),
     "ENCODER_THREADS": env.get_int("SEARCHSITE_ENCODER_THREADS", 0, minimum=0, maximum=256),
+    # Whether what shoppers do is recorded at all.
+    "EVENTS": env.get_bool("SEARCHSITE_EVENTS", True),
+    # How long after a search what is done with its results is put down to it. A day: one errand, lunch break included;
+    # what is bought later was seldom decided by that list.
+    "ATTRIBUTION_HOURS": env.get_int("SEARCHSITE_ATTRIBUTION_HOURS", 24, minimum=1, maximum=2160),
+    "EVENT_RETENTION_DAYS": env.get_int("SEARCHSITE_EVENT_RETENTION_DAYS", 400, minimum=1, maximum=3650),
+    # How old an event may be that the API is told of.
+    "EVENT_MAX_AGE_DAYS": env.get_int("SEARCHSITE_EVENT_MAX_AGE_DAYS", 30, minimum=1, maximum=3650),
 }
 
 # --- site ---------------------------------------------------------------------------------------------
@@ -210,6 +226,7 @@ REST_FRAMEWORK = {
         "search": env.get_rate("SEARCHSITE_SEARCH_RATE", "1200/min"),
         "suggest": env.get_rate("SEARCHSITE_SUGGEST_RATE", "2400/min"),
         "write": env.get_rate("SEARCHSITE_WRITE_RATE", "600/min"),
+        "events": env.get_rate("SEARCHSITE_EVENTS_RATE", "6000/min"),
     },
     # How many proxies of your own stand in front: clients are told apart by the address the first of them saw.
     "NUM_PROXIES": env.get_int("SEARCHSITE_PROXIES", 0, minimum=0, maximum=10),

@@ -4,6 +4,7 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 
+from experiments import buffer
 from retrieval import past_queries
 from retrieval.setup import MODELS_DIR, forget_pipelines, get_store
 
@@ -14,6 +15,14 @@ def _no_query_counts_left():
     past_queries.FLUSH_INTERVAL_S = 3600.0
     yield
     past_queries._counter.__init__()  # type: ignore[misc]
+
+
+@pytest.fixture(autouse=True)
+def _no_events_left():
+    """What visitors of a test did is not written after it."""
+    buffer.FLUSH_INTERVAL_S = 3600.0
+    yield
+    buffer.buffer.__init__()  # type: ignore[misc]
 
 
 @pytest.fixture(autouse=True)

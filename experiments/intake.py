@@ -1,0 +1,75 @@
+"""Taking rows into the event log: each batch and each row once, whoever brings it and however often."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.db import DataError, IntegrityError, transaction
+
+from experiments import spool
+from experiments.models import Event, Reason, Refusal, SearchLog, TakenBatch
+from experiments.spool import Batch, Row
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How many rows were new, and how many were there before."""
+
+    accepted: int = 0
+    duplicates: int = 0
+
+
+def take_in_spool(older_than_s: float = 0.0) -> int:
+    """Write all batches that wait on disk and return how many rows were new.
+
+    Raises DatabaseError when the database does not take them: they stay. A batch it never will take is set aside.
+    """
+    return sum(_take_in(path) for path in spool.list_waiting(older_than_s))
+
+
+def _take_in(path: Path) -> int:
+    try:
+        new = write_batch(spool.read(path))
+    except FileNotFoundError:  # another process was first
+        return 0
+    except (ValueError, DataError, IntegrityError) as error:
+        logger.error("%s is set aside, it cannot be written: %s", path, error)
+        spool.set_aside(path)
+        return 0
+    path.unlink(missing_ok=True)
+    return new
+
+
+@transaction.atomic
+def write_batch(batch: Batch) -> int:
+    """Write a batch that was not written before and return how many of its rows were new.
+
+    Events that were there before are counted as duplicates, impressions aside: every reload of a page repeats them.
+    """
+    if not TakenBatch.objects.insert_new([{"batch_id": batch.batch_id}]):
+        return 0
+    searches = SearchLog.objects.insert_new(batch.searches)
+    by_action: dict[str, list[Row]] = {}
+    for row in batch.events:
+        by_action.setdefault(row["action_name"], []).append(row)
+    # Always in the same order, so that no two writers wait for each other.
+    new = {action: Event.objects.insert_new(by_action[action]) for action in sorted(by_action)}
+    repeated = sum(len(by_action[action]) - count for action, count in new.items() if action != "impression")
+    Refusal.objects.add(batch.refusals + Counter({Reason.DUPLICATE.value: repeated}))
+    return searches + sum(new.values())
+
+
+@transaction.atomic
+def write_rows(searches: Sequence[Row], events: Sequence[Row], refusals: Mapping[str, int] | None = None) -> Written:
+    """Write rows at once, for someone who waits for the answer, and count what was refused."""
+    new = SearchLog.objects.insert_new(searches)
+    new_events = Event.objects.insert_new(events)
+    duplicates = len(events) - new_events
+    Refusal.objects.add(Counter(refusals or {}) + Counter({Reason.DUPLICATE.value: duplicates}))
+    return Written(new + new_events, len(searches) - new + duplicates)

@@ -1,0 +1,57 @@
+"""How long events are kept, and forgetting one visitor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import models, transaction
+from django.utils import timezone
+
+from experiments.intake import take_in_spool
+from experiments.models import Event, Refusal, SearchLog, TakenBatch
+from experiments.signals import visitor_erased
+
+BATCH_SIZE = 5_000  # rows of one transaction: writers wait for none longer
+BATCHES_KNOWN = timedelta(days=30)  # a spooled batch is long taken in by then
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    searches: int
+    events: int
+
+    @property
+    def total(self) -> int:
+        return self.searches + self.events
+
+
+def prune(older_than: timedelta | None = None) -> Pruned:
+    """Delete searches, events and counts that are older, by default than the shop keeps them; 0 days delete all."""
+    kept = timedelta(days=settings.SEARCHSITE["EVENT_RETENTION_DAYS"]) if older_than is None else older_than
+    before = timezone.now() - kept
+    TakenBatch.objects.filter(taken_at__lt=timezone.now() - BATCHES_KNOWN).delete()
+    Refusal.objects.filter(day__lt=before.date()).delete()
+    return Pruned(_delete(SearchLog.objects, before), _delete(Event.objects, before))
+
+
+def _delete(rows: models.Manager[Any], before: datetime) -> int:
+    deleted = 0
+    while keys := list(rows.filter(timestamp__lt=before).values_list("pk", flat=True)[:BATCH_SIZE]):
+        deleted += rows.filter(pk__in=keys).delete()[0]
+    return deleted
+
+
+def erase(client_id: str) -> dict[str, int]:
+    """Delete all that is kept of a visitor, what still waits included, and return how many rows of what."""
+    take_in_spool()
+    with transaction.atomic():
+        searches, _ = SearchLog.objects.filter(client_id=client_id).delete()
+        events, _ = Event.objects.filter(client_id=client_id).delete()
+        counts = {"searches": searches, "events": events}
+        answers: list[Any] = visitor_erased.send(Event, client_id=client_id)
+        for _, others in answers:
+            counts |= others
+    return counts

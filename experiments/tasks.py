@@ -1,0 +1,17 @@
+"""Work for Celery. What is to do stands on disk, so a lost message loses nothing."""
+
+from celery import shared_task
+
+from experiments import intake, retention
+
+
+@shared_task
+def write_events() -> int:
+    """Take what waits in the spool into the event log and return how many rows were new."""
+    return intake.take_in_spool()
+
+
+@shared_task
+def prune_events() -> int:
+    """Delete what is older than the shop keeps events, and return how many rows that were."""
+    return retention.prune().total

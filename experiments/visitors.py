@@ -1,0 +1,87 @@
+"""Who is at the shop: what is known of a visitor from one request, and whether anything may be recorded."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from django.conf import settings
+from django.http import HttpRequest
+
+from experiments.assignment import Visitor
+
+COOKIE = "visitor"
+COOKIE_AGE_S = 365 * 86_400
+MAX_CLIENT_ID = 100  # UBI 1.3
+
+_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+_BOT = re.compile(r"bot\b|bot[/_-]|crawl|spider|slurp|scrape|monitor|preview|facebookexternalhit|lighthouse", re.I)
+_TABLET = re.compile(r"ipad|tablet|kindle|silk/|playbook|android(?!.*mobile)", re.I)
+_MOBILE = re.compile(r"mobi|iphone|ipod|windows phone|opera mini", re.I)
+_LANGUAGE = re.compile(r"\s*([A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,4})\s*(?:[,;]|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class ShopVisitor(Visitor):
+    """A visitor of the site. `device`: mobile, tablet or desktop.
+
+    `is_logged`: whether what the visitor does is recorded. `traces`: the actions recorded in this request, for the
+    middleware to know that the visitor needs a cookie.
+    """
+
+    is_logged: bool = True
+    is_bot: bool = False
+    traces: list[str] = field(default_factory=list, compare=False, repr=False)
+
+
+def read_visitor(request: HttpRequest) -> ShopVisitor:
+    """Return the visitor of this request: the one of its cookie, or a new one."""
+    agent = request.headers.get("User-Agent", "")
+    is_bot = bool(_BOT.search(agent))
+    may_log = settings.SEARCHSITE["EVENTS"] and not (is_bot or has_opted_out(request.headers) or is_mere_look(request))
+    return ShopVisitor(
+        id=find_cookie(request) if may_log else make_id(),
+        device=find_device(request.headers),
+        language=find_language(request.headers),
+        is_logged=may_log,
+        is_bot=is_bot,
+    )
+
+
+def make_id() -> str:
+    """Return a new visitor's id: 128 random bits, which nobody guesses."""
+    return secrets.token_urlsafe(16)
+
+
+def find_cookie(request: HttpRequest) -> str:
+    """Return the id in the request's cookie, a new one where there is none of ours."""
+    found = request.COOKIES.get(COOKIE, "")
+    return found if _ID.fullmatch(found) else make_id()
+
+
+def has_opted_out(headers: Mapping[str, str]) -> bool:
+    """Return whether the browser asks not to be tracked: Do Not Track, or Global Privacy Control."""
+    return headers.get("DNT") == "1" or headers.get("Sec-GPC") == "1"
+
+
+def is_mere_look(request: HttpRequest) -> bool:
+    """Return whether a program looks ahead or checks a link: nobody has seen or clicked anything then."""
+    purpose = request.headers.get("Sec-Purpose", "") or request.headers.get("Purpose", "")
+    return request.method == "HEAD" or "prefetch" in purpose
+
+
+def find_device(headers: Mapping[str, str]) -> str:
+    """Return mobile, tablet or desktop, as far as the browser tells."""
+    agent = headers.get("User-Agent", "")
+    if _TABLET.search(agent):
+        return "tablet"
+    is_mobile = headers.get("Sec-CH-UA-Mobile") == "?1" or _MOBILE.search(agent)
+    return "mobile" if is_mobile else "desktop"
+
+
+def find_language(headers: Mapping[str, str]) -> str:
+    """Return the language the browser names first, a tag such as 'de-AT'; '' where it names none."""
+    found = _LANGUAGE.match(headers.get("Accept-Language", ""))
+    return found[1] if found else ""
