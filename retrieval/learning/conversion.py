@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
+from statistics import median
 from time import perf_counter, process_time
 from typing import Any
 
@@ -93,7 +94,7 @@ def convert(
 def time_pair(folder: Path) -> float:
     """Return the milliseconds that an exported cross-encoder takes for one of many long pairs, on all cores.
 
-    The best of a few tries, by the clock or by the processor's time shared among the cores, whichever is less:
+    The median of a few tries, by the clock or by the processor's time shared among the cores, whichever is less:
     what else runs on the machine only slows the clock.
     """
     reader, cores = CrossEncoderReranker(folder), count_cores()
@@ -104,7 +105,7 @@ def time_pair(folder: Path) -> float:
         reader.score("a query", documents)
         return min(perf_counter() - clock, (process_time() - processor) / cores) * 1000 / TIMED_PAIRS
 
-    return round(min(read() for _ in range(TIMED_TRIES)), 4)
+    return round(median(read() for _ in range(TIMED_TRIES)), 4)
 
 
 def _write_towers(source: Path, folder: Path, base: str, version: str) -> dict[str, Any]:
