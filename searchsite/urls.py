@@ -3,12 +3,19 @@ from django.contrib.staticfiles.storage import staticfiles_storage
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from searchsite import views
+from searchsite import views, views_cart
 from searchsite.health import healthz
 
 shop = [
     path("", views.home, name="home"),
     path("product/<path:sku>/", views.product, name="product"),
+    path("cart/", views_cart.cart, name="cart"),
+    path("cart/add/", views_cart.add, name="add"),
+    path("cart/change/", views_cart.change, name="change"),
+    path("cart/remove/", views_cart.remove, name="remove"),
+    path("cart/undo/", views_cart.undo, name="undo"),
+    path("checkout/", views_cart.checkout, name="checkout"),
+    path("orders/<str:token>/", views_cart.thanks, name="thanks"),
     path("sample-images/<slug:kind>/<slug:colour>.svg", views.sample_image, name="sample-image"),
 ]
 search = [
