@@ -40,7 +40,7 @@ def record_added(visitor: ShopVisitor, product: Product, quantity: int, referenc
 
 def record_purchased(visitor: ShopVisitor, order: Order, bought: Sequence[tuple[OrderItem, Reference | None]]) -> None:
     """Record a purchase an item; recorded again, it is the same event."""
-    for item, reference in bought:
+    for number, (item, reference) in enumerate(bought, start=1):
         record_event(
             visitor,
             Action.PURCHASE,
@@ -49,5 +49,5 @@ def record_purchased(visitor: ShopVisitor, order: Order, bought: Sequence[tuple[
             quantity=item.quantity,
             value_cents=item.total_cents,
             currency=item.currency,
-            event_id=f"{order.number}-{item.sku}",
+            event_id=f"{order.number}-{number}",
         )

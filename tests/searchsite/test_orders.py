@@ -130,7 +130,7 @@ def test_each_item_is_a_purchase_by_the_search_that_led_to_it(bought):
     found, met = make_mug(), make_mug(price_cents=500, currency="EUR")
     order = bought(make_purchase(make_line(found, 3, refer_to(found)), make_line(met)))
     first, second = list_purchases()
-    assert first.event_id == f"{order.number}-{found.sku}"
+    assert first.event_id == f"{order.number}-1"
     assert (str(first.query_id), first.object_id, first.position) == (QUERY_ID, found.sku, 3)
     assert (first.quantity, first.value_cents, first.currency) == (3, 3000, "USD")
     assert (second.query_id or None, second.value_cents, second.currency) == (None, 500, "EUR")
@@ -155,6 +155,13 @@ def test_what_does_not_lead_from_a_search_to_the_product_is_not_attributed(bough
     (event,) = list_purchases()
     assert not event.query_id
     assert event.value_cents == 1000
+
+
+def test_the_longest_sku_is_ordered_and_recorded(bought):
+    mug = make_mug(sku="é" * 100, title="M" * 1000)
+    order = bought(make_purchase(make_line(mug, 99, refer_to(mug))))
+    assert order.items.get().title == "M" * 1000
+    assert [event.object_id for event in list_purchases()] == [mug.sku]
 
 
 def test_who_is_not_logged_buys_without_a_trace(bought):
