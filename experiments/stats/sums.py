@@ -19,9 +19,10 @@ class NotMeasurable:
 
     reason: str
     is_measurable: ClassVar[bool] = False
+    PREFIX: ClassVar[str] = "not yet measurable because "
 
     def __str__(self) -> str:
-        return f"not yet measurable because {self.reason}"
+        return f"{self.PREFIX}{self.reason}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,158 @@
+"""From visitors' sums to what an experiment shows: plain values in and out, no database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from experiments.stats.corrections import adjust_benjamini_hochberg, find_bonferroni_alpha
+from experiments.stats.effects import Effect, Interval, measure_difference, measure_lift
+from experiments.stats.guardrails import Guardrail, check_guardrail
+from experiments.stats.outliers import find_cap, find_search_limit, winsorise
+from experiments.stats.sequential import find_always_valid_interval
+from experiments.stats.sums import MeanStatistic, NotMeasurable, RatioStatistic
+
+Column = npt.NDArray[np.float64]
+Visitors = Mapping[str, Column]  # by the name of a sum, shape (visitors,)
+Statistic = MeanStatistic | RatioStatistic
+
+
+@dataclass(frozen=True, slots=True)
+class MetricPlan:
+    """How a metric follows from visitors' sums: `top` over `bottom`, over visitors where that is ''.
+
+    `is_indicator`: a visitor counts once however often. `unit`: share, money or number.
+    """
+
+    key: str
+    label: str
+    top: str
+    bottom: str = ""
+    is_indicator: bool = False
+    is_higher_better: bool = True
+    unit: str = "share"
+
+
+METRICS = (
+    MetricPlan("ctr", "searches with a click", "clicked_searches", "searches"),
+    MetricPlan("add_rate", "visitors who add to the cart", "adds", is_indicator=True),
+    MetricPlan("conversion", "visitors who buy", "purchases", is_indicator=True),
+    MetricPlan("purchases", "purchases per visitor", "purchases", unit="number"),
+    MetricPlan("revenue", "revenue per visitor", "revenue_cents", unit="money"),
+    MetricPlan("click_rr", "reciprocal rank of the first click", "click_rr", "searches", unit="number"),
+    MetricPlan("zero_results", "searches without results", "zero_searches", "searches", is_higher_better=False),
+    MetricPlan("abandoned", "searches left without a click", "abandoned_searches", "searches", is_higher_better=False),
+)
+GUARDED = (
+    *(metric for metric in METRICS if metric.key in ("zero_results", "revenue")),
+    MetricPlan("degraded", "searches answered without the index", "degraded_searches", "searches",
+               is_higher_better=False),
+    MetricPlan("slow", "slow searches", "slow_searches", "searches", is_higher_better=False),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One metric of one variant beside the champion's; intervals are always-valid, None with the reason in `note`.
+
+    `p_value` belongs to the difference; `adjusted_p_value` allows for all comparisons (Benjamini and Hochberg).
+    """
+
+    variant: str
+    metric: str
+    champion_value: float | None
+    variant_value: float | None
+    difference: Effect | None
+    interval: Interval | None
+    lift: float | None
+    lift_interval: Interval | None
+    note: str = ""
+    adjusted_p_value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The visitors that count, by variant, and how many were left out as outliers."""
+
+    visitors: Mapping[str, Visitors]
+    outliers: Mapping[str, int]
+    cap_cents: float  # of a visitor's revenue
+
+    def sum_up(self, variant: str, metric: MetricPlan) -> Statistic:
+        """Return the sums of a metric over the variant's visitors."""
+        columns = self.visitors[variant]
+        values = columns[metric.top]
+        if metric.top == "revenue_cents":
+            values = winsorise(values, self.cap_cents)
+        if metric.is_indicator:
+            values = (values > 0).astype(np.float64)
+        if metric.bottom:
+            return RatioStatistic.from_values(values, columns[metric.bottom])
+        return MeanStatistic.from_values(values)
+
+
+def draw_sample(arms: Mapping[str, Visitors]) -> Sample:
+    """Return the visitors of all arms without those who search as no shopper does; the rules are the same for all."""
+    limit = find_search_limit([columns["searches"] for columns in arms.values()])
+    kept = {name: _keep(columns, columns["searches"] <= limit) for name, columns in arms.items()}
+    outliers = {name: int((columns["searches"] > limit).sum()) for name, columns in arms.items()}
+    # Refunds do not come through events; a negative sum would be one, and is no sale.
+    cap = find_cap([np.maximum(columns["revenue_cents"], 0) for columns in kept.values()])
+    return Sample(kept, outliers, cap)
+
+
+def _keep(columns: Visitors, is_kept: npt.NDArray[np.bool_]) -> Visitors:
+    return {name: values[is_kept] for name, values in columns.items()}
+
+
+def compare_all(sample: Sample, champion: str, variants: Sequence[str]) -> list[Comparison]:
+    """Return every metric of every variant beside the champion's, p-values adjusted over all of them.
+
+    Intervals are widened for the number of variants (Bonferroni), so that one look at all of them is one look.
+    """
+    alpha = find_bonferroni_alpha(max(len(variants), 1))
+    found = [compare(sample, champion, name, metric, alpha) for metric in METRICS for name in variants]
+    measured = [one for one in found if one.interval is not None]
+    p_values = [one.interval.p_value for one in measured if one.interval]
+    adjusted = dict(zip(map(id, measured), adjust_benjamini_hochberg(p_values).tolist(), strict=True))
+    return [_with_p_value(one, adjusted.get(id(one))) for one in found]
+
+
+def _with_p_value(one: Comparison, p_value: float | None) -> Comparison:
+    return Comparison(**{name: getattr(one, name) for name in Comparison.__slots__} | {"adjusted_p_value": p_value})
+
+
+def compare(sample: Sample, champion: str, variant: str, metric: MetricPlan, alpha: float) -> Comparison:
+    """Return one metric of a variant beside the champion's."""
+    ours, theirs = sample.sum_up(champion, metric), sample.sum_up(variant, metric)
+    values = _value(ours), _value(theirs)
+    difference, lift = measure_difference(ours, theirs), measure_lift(ours, theirs)
+    if isinstance(difference, NotMeasurable):
+        return Comparison(variant, metric.key, *values, None, None, None, None, str(difference))
+    interval = find_always_valid_interval(difference, alpha=alpha)
+    if isinstance(lift, NotMeasurable):
+        return Comparison(variant, metric.key, *values, difference, interval, None, None, str(lift))
+    lift_interval = find_always_valid_interval(lift, alpha=alpha)
+    return Comparison(variant, metric.key, *values, difference, interval, lift.estimate, lift_interval)
+
+
+def _value(statistic: Statistic) -> float | None:
+    arm = statistic.measure()
+    return None if isinstance(arm, NotMeasurable) else arm.value
+
+
+def guard(sample: Sample, champion: str, variant: str, margin: float, alpha: float) -> dict[str, Guardrail]:
+    """Return by metric whether the variant does harm that nobody may look past, at any time."""
+    return {
+        metric.key: check_guardrail(
+            sample.sum_up(champion, metric),
+            sample.sum_up(variant, metric),
+            margin=margin,
+            is_higher_better=metric.is_higher_better,
+            alpha=alpha / len(GUARDED),
+        )
+        for metric in GUARDED
+    }

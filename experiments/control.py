@@ -1,0 +1,97 @@
+"""Starting and stopping experiments: what must hold before shoppers see one, and how it ends."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from experiments.assignment import Arm, Plan, check_layers, make_salt
+from experiments.models import Experiment, Variant
+from experiments.models.experiments import change_config
+from experiments.serving import forget_running
+from retrieval.engine.config import get_config
+from retrieval.engine.types import EngineError
+from retrieval.setup import make_plan
+
+
+class ExperimentError(EngineError):
+    """An experiment that cannot be started or changed as asked; the message names the cause and the cure."""
+
+
+@transaction.atomic
+def start(experiment: Experiment) -> None:
+    """Show the experiment to shoppers, everybody assigned anew; raises ExperimentError when it cannot be."""
+    experiment = Experiment.objects.select_for_update().get(pk=experiment.pk)
+    if experiment.is_running:
+        raise ExperimentError(f"experiment {experiment.name} is running already")
+    variants = list(experiment.variants.all())
+    check_variants(experiment, variants)
+    experiment.salt = make_salt()
+    check_traffic(experiment, variants)
+    experiment.variants.update(stopped_at=None, stop_reason="")
+    experiment.status, experiment.started_at = Experiment.Status.RUNNING, timezone.now()
+    experiment.stopped_at, experiment.stop_reason = None, ""
+    experiment.save()
+    transaction.on_commit(forget_running)
+
+
+@transaction.atomic
+def stop(experiment: Experiment, reason: str) -> None:
+    """Show everybody the shop's own ranking again; one that does not run is left as it is."""
+    stopped = Experiment.objects.filter(pk=experiment.pk, status=Experiment.Status.RUNNING).update(
+        status=Experiment.Status.STOPPED, stopped_at=timezone.now(), stop_reason=reason
+    )
+    if stopped:
+        transaction.on_commit(forget_running)
+
+
+def stop_variant(variant: Variant, reason: str) -> None:
+    """Show the variant's visitors the champion; with no other variant left, the experiment is over."""
+    now = timezone.now()
+    if not Variant.objects.filter(pk=variant.pk, stopped_at=None).update(stopped_at=now, stop_reason=reason):
+        return
+    if not variant.experiment.variants.filter(is_champion=False, stopped_at=None).exists():
+        stop(variant.experiment, f"{variant.name} was stopped: {reason}")
+    forget_running()
+
+
+def stop_all(reason: str) -> int:
+    """Stop every running experiment and return how many that were."""
+    running = list(Experiment.objects.running())
+    for experiment in running:
+        stop(experiment, reason)
+    return len(running)
+
+
+def check_variants(experiment: Experiment, variants: list[Variant]) -> None:
+    """Raise ExperimentError unless there is one champion, something to compare it with, and an index for each."""
+    if len(variants) < 2 or sum(variant.is_champion for variant in variants) != 1:
+        raise ExperimentError(f"experiment {experiment.name} needs two variants or more, one of them the champion")
+    if experiment.kind == Experiment.Kind.INTERLEAVING and len(variants) != 2:
+        raise ExperimentError(f"experiment {experiment.name} interleaves {len(variants)} rankings, expected two")
+    own = get_config(settings.SEARCHSITE["CONFIG"])
+    for variant in variants:
+        try:
+            make_plan(change_config(own, variant.changes))
+        except EngineError as error:
+            raise ExperimentError(f"variant {variant.name} cannot be searched with: {error}") from error
+
+
+def check_traffic(experiment: Experiment, variants: list[Variant]) -> None:
+    """Raise ExperimentError when its visitors cannot be divided, or another one of its layer has them."""
+    plans = {experiment.name: _to_plan(experiment, variants)}
+    for other in Experiment.objects.running().exclude(pk=experiment.pk):
+        plans[other.name] = _to_plan(other, list(other.variants.all()))
+    try:
+        check_layers(plans)
+    except ValueError as error:
+        raise ExperimentError(str(error)) from error
+
+
+def _to_plan(experiment: Experiment, variants: list[Variant]) -> Plan:
+    arms: tuple[Arm, ...] = tuple(variant.to_arm() for variant in variants)
+    try:
+        return experiment.to_plan(arms)
+    except ValueError as error:
+        raise ExperimentError(f"experiment {experiment.name}: {error}") from error

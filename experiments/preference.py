@@ -1,0 +1,64 @@
+"""Which of two interleaved rankings visitors chose from, at any look."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from experiments.interleaving import measure_preference, tally_visitors
+from experiments.stats.effects import ALPHA, Effect
+from experiments.stats.sequential import find_always_valid_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Preferred:
+    """How many visitors chose from each side, and by how much more from the variant's.
+
+    `share`: of the visitors, those who preferred the variant less those who preferred the champion; its interval is
+    always-valid. `p_value` is the sign test's, for one look. None where nobody was seen.
+    """
+
+    state: str
+    sentence: str
+    wins: int
+    losses: int
+    ties: int
+    share: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+
+
+def prefer(net_wins: npt.NDArray[np.float64], champion: str, variant: str) -> Preferred:
+    """Return what visitors preferred, given how many more searches of each the variant won than it lost."""
+    tally = tally_visitors(net_wins)
+    if tally.total < 2 or not tally.wins_a + tally.wins_b:
+        return Preferred("no visitors", "Not yet: nobody has chosen from either ranking.", 0, 0, tally.total)
+    signs = np.sign(net_wins)
+    half = tally.total / 2  # two arms of half the visitors have as much information as all of them in one
+    effect = Effect(float(signs.mean()), float(signs.std(ddof=1)) / math.sqrt(tally.total), round(half), round(half))
+    interval = find_always_valid_interval(effect, alpha=ALPHA)
+    state = "winner" if interval.low > 0 else "loser" if interval.high < 0 else "not yet"
+    return Preferred(
+        state,
+        _say(state, champion, variant, effect.estimate, (interval.low, interval.high)),
+        tally.wins_a,
+        tally.wins_b,
+        tally.ties,
+        effect.estimate,
+        interval.low,
+        interval.high,
+        measure_preference(tally).p_value,
+    )
+
+
+def _say(state: str, champion: str, variant: str, share: float, ends: tuple[float, float]) -> str:
+    told = f"{100 * share:+.1f} % of visitors, 95 % interval {100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+    if state == "winner":
+        return f"Visitors prefer {variant}: {told}; safe to stop."
+    if state == "loser":
+        return f"Visitors prefer {champion}: {told} for {variant}; safe to stop."
+    return f"Not yet: {told} for {variant}, which may be chance."

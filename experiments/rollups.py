@@ -1,0 +1,189 @@
+"""From the event log to sums per visitor and day, for every experiment, again for each day that something came for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from experiments.interleaving import CREDITS, Draft, Team, credit_impression, find_winner
+from experiments.models import Event, Experiment, SearchLog, StoredReport, VisitorDay
+
+SLOW_MS = 500.0  # a search beyond it keeps a shopper waiting
+BATCH = 500  # searches whose events are fetched together
+OVERLAP = timedelta(minutes=1)  # rows written by a transaction that began before others ended
+
+
+@dataclass(slots=True)
+class Sums:
+    """A visitor's day as it is added up; the fields are VisitorDay's."""
+
+    searches: int = 0
+    clicked_searches: int = 0
+    abandoned_searches: int = 0
+    zero_searches: int = 0
+    degraded_searches: int = 0
+    slow_searches: int = 0
+    impressions: int = 0
+    clicks: int = 0
+    adds: int = 0
+    purchases: int = 0
+    revenue_cents: int = 0
+    click_rr: float = 0.0
+    net_wins: int = 0
+    is_simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A search of the log as far as sums need it."""
+
+    query_id: str
+    client_id: str
+    variant: str
+    total: int | None
+    latency_ms: float | None
+    notice: str
+    is_simulated: bool
+    teams: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Deeds:
+    """What was done with the products of one search."""
+
+    impressions: int = 0
+    clicks: int = 0
+    adds: int = 0
+    purchases: int = 0
+    revenue_cents: int = 0
+    first_position: int = 0
+    actions: list[tuple[str, str]] = field(default_factory=list)  # SKU and action
+
+
+def roll_up(experiment: Experiment) -> int:
+    """Sum up the days for which something came since the last time, and return how many that were."""
+    now = timezone.now()
+    report, _ = StoredReport.objects.get_or_create(experiment=experiment)
+    days = find_stale_days(experiment, report.rolled_up_to)
+    for day in days:
+        VisitorDay.objects.replace_day(experiment, day, list(sum_day(experiment, day)))
+    StoredReport.objects.filter(pk=report.pk).update(rolled_up_to=now - OVERLAP)
+    return len(days)
+
+
+def find_stale_days(experiment: Experiment, since: datetime | None) -> list[date]:
+    """Return the days (UTC) of the experiment whose searches, or what was done with them, came since then."""
+    if experiment.started_at is None:
+        return []
+    searches = _searches_of(experiment)
+    if since is None:
+        found = searches.values_list("timestamp", flat=True)
+    else:
+        touched = Event.objects.filter(received_at__gte=since, query_id__isnull=False).values("query_id")
+        came = searches.filter(received_at__gte=since).values_list("timestamp", flat=True)
+        found = [*came, *searches.filter(query_id__in=touched).values_list("timestamp", flat=True)]
+    return sorted({each.astimezone(UTC).date() for each in found})
+
+
+def sum_day(experiment: Experiment, day: date) -> Iterator[dict[str, Any]]:
+    """Yield the sums of every visitor who searched in the experiment on this day."""
+    sums: dict[tuple[str, str], Sums] = defaultdict(Sums)
+    for batch in _in_batches(read_searches(experiment, day)):
+        deeds = read_deeds([search.query_id for search in batch])
+        for search in batch:
+            add_search(sums[search.client_id, search.variant], search, deeds.get(search.query_id, Deeds()))
+    for (client_id, variant), each in sums.items():
+        yield {"client_id": client_id, "variant": variant, **asdict(each)}
+
+
+def add_search(sums: Sums, search: Search, deeds: Deeds) -> None:
+    """Add one search and what came of it to the visitor's sums."""
+    sums.searches += 1
+    sums.clicked_searches += deeds.clicks > 0
+    sums.zero_searches += search.total == 0
+    sums.abandoned_searches += bool(search.total) and deeds.clicks == 0
+    sums.degraded_searches += bool(search.notice)
+    sums.slow_searches += (search.latency_ms or 0) > SLOW_MS
+    sums.impressions += deeds.impressions
+    sums.clicks += deeds.clicks
+    sums.adds += deeds.adds
+    sums.purchases += deeds.purchases
+    sums.revenue_cents += deeds.revenue_cents
+    sums.click_rr += 1 / deeds.first_position if deeds.first_position else 0
+    sums.net_wins += credit_teams(search.teams, deeds.actions) if search.teams else 0
+    sums.is_simulated |= search.is_simulated
+
+
+def credit_teams(teams: Mapping[str, str], actions: Iterable[tuple[str, str]]) -> int:
+    """Return 1 where the variant's products were chosen over the champion's in one search, -1 the other way round.
+
+    `teams`: of each SKU shown, a for the champion's. What was shown on no interleaved page counts for nobody.
+    """
+    numbers = {sku: number for number, sku in enumerate(teams)}
+    draft = Draft(tuple(numbers.values()), tuple(Team(team) for team in teams.values()))
+    chosen = [(numbers[sku], action) for sku, action in actions if sku in numbers and action in CREDITS]
+    return {Team.A: -1, Team.B: 1, Team.NEITHER: 0}[find_winner(credit_impression(draft, chosen))]
+
+
+def read_searches(experiment: Experiment, day: date) -> Iterator[Search]:
+    """Yield the day's searches in the experiment, by visitors: bots are left out."""
+    start = datetime.combine(day, time(), UTC)
+    rows = _searches_of(experiment).filter(timestamp__gte=start, timestamp__lt=start + timedelta(days=1))
+    columns = ("query_id", "client_id", "variant", "total", "latency_ms", "notice", "is_simulated", "query_attributes")
+    for *facts, label, total, latency_ms, notice, is_simulated, attributes in rows.values_list(*columns).iterator():
+        variant = find_variant(label, experiment.name)
+        if variant:
+            teams = attributes.get("teams", {}) if isinstance(attributes, dict) else {}
+            yield Search(facts[0], facts[1], variant, total, latency_ms, notice, is_simulated, teams)
+
+
+def find_variant(label: str, experiment: str) -> str:
+    """Return the variant that a search's label names for the experiment, '' for none: 'depth:deep ranking:b'."""
+    pairs = (part.partition(":") for part in label.split())
+    return next((variant for name, _, variant in pairs if name == experiment), "")
+
+
+def read_deeds(query_ids: Sequence[str]) -> dict[str, Deeds]:
+    """Return what was done with the products of each search."""
+    found: dict[str, Deeds] = defaultdict(Deeds)
+    columns = ("query_id", "action_name", "object_id", "position", "value_cents")
+    for query_id, action, sku, position, cents in Event.objects.filter(query_id__in=query_ids).values_list(*columns):
+        _add_deed(found[str(query_id)], action, sku, position, cents)
+    return found
+
+
+def _add_deed(deeds: Deeds, action: str, sku: str, position: int | None, cents: int) -> None:
+    if action == "impression":
+        deeds.impressions += 1
+        return
+    deeds.actions.append((sku, action))
+    if action in ("click", "click_through"):
+        deeds.clicks += 1
+        if position:
+            deeds.first_position = min(deeds.first_position or position, position)
+    elif action == "add_to_cart":
+        deeds.adds += 1
+    elif action == "purchase":
+        deeds.purchases += 1
+        deeds.revenue_cents += cents
+
+
+def _searches_of(experiment: Experiment) -> Any:
+    named = SearchLog.objects.filter(variant__contains=f"{experiment.name}:", is_bot=False)
+    return named.filter(timestamp__gte=experiment.started_at)
+
+
+def _in_batches(searches: Iterable[Search]) -> Iterator[list[Search]]:
+    batch: list[Search] = []
+    for search in searches:
+        batch.append(search)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

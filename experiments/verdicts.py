@@ -1,0 +1,100 @@
+"""The first line of a report: what an experiment says, in words that can be acted on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from experiments.analysis import METRICS, Comparison, MetricPlan
+from experiments.stats.power import count_days_to_go, count_visitors_to_find
+from experiments.stats.sums import NotMeasurable
+
+GAINS = {
+    "ctr": "is clicked more",
+    "add_rate": "fills more carts",
+    "conversion": "sells more",
+    "purchases": "sells more",
+    "revenue": "earns more",
+    "click_rr": "is clicked further up",
+    "zero_results": "leaves fewer searches empty",
+    "abandoned": "leaves fewer searches without a click",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the first line follows from. `comparisons`: of the deciding metric; `stopped`: reasons by variant."""
+
+    metric: str
+    worthwhile_lift: float
+    is_broken: bool
+    comparisons: Sequence[Comparison]
+    days: int
+    stopped: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`state`: broken, winner, loser, equal, not yet or no visitors."""
+
+    state: str
+    sentence: str
+
+
+def say(facts: Facts) -> Verdict:
+    """Return the first line; of several variants, about the one that is furthest ahead. Variants stopped are named."""
+    verdict = _decide(facts)
+    ends = [f"{name} was stopped: {reason}." for name, reason in facts.stopped.items()]
+    return Verdict(verdict.state, " ".join([verdict.sentence, *ends]))
+
+
+def _decide(facts: Facts) -> Verdict:
+    if facts.is_broken:
+        return Verdict("broken", "Broken: sample ratio mismatch. The variants did not get the visitors they should.")
+    measured = [one for one in facts.comparisons if one.interval is not None and one.difference is not None]
+    if not measured:
+        reason = facts.comparisons[0].note if facts.comparisons else "there is nothing to compare"
+        return Verdict("no visitors", f"Not yet: {reason.removeprefix(NotMeasurable.PREFIX)}.")
+    plan = next(metric for metric in METRICS if metric.key == facts.metric)
+    sign = 1 if plan.is_higher_better else -1
+    return _judge(max(measured, key=lambda one: sign * one.difference.estimate if one.difference else 0.0), plan, facts)
+
+
+def _judge(one: Comparison, plan: MetricPlan, facts: Facts) -> Verdict:
+    assert one.interval is not None
+    assert one.difference is not None
+    low, high = one.interval.low, one.interval.high
+    if low > 0 or high < 0:
+        is_better = (low > 0) == plan.is_higher_better
+        claim = f"{one.variant} {GAINS[plan.key]}" if is_better else f"{one.variant} is worse in {plan.label}"
+        return Verdict("winner" if is_better else "loser", f"{claim}: {describe(one, plan)}; safe to stop.")
+    if one.lift_interval and max(-one.lift_interval.low, one.lift_interval.high) < facts.worthwhile_lift:
+        told = f"{one.variant} is as good as the champion: {describe(one, plan)}"
+        return Verdict("equal", f"{told}, less than the {100 * facts.worthwhile_lift:g} % worth finding; safe to stop.")
+    return Verdict("not yet", f"Not yet: {_say_time_left(one, facts)}; so far {describe(one, plan)}.")
+
+
+def describe(one: Comparison, plan: MetricPlan) -> str:
+    """Return the effect in words: as a lift where there is one, else in the metric's own unit."""
+    if one.lift is not None and one.lift_interval is not None:
+        ends = f"{100 * one.lift_interval.low:.1f} to {100 * one.lift_interval.high:.1f}"
+        return f"{100 * one.lift:+.1f} % {plan.label}, 95 % interval {ends}"
+    assert one.interval is not None
+    assert one.difference is not None
+    return (
+        f"{one.difference.estimate:+.4g} {plan.label}, 95 % interval {one.interval.low:.4g} to {one.interval.high:.4g}"
+    )
+
+
+def _say_time_left(one: Comparison, facts: Facts) -> str:
+    """Return how long it takes to find the lift that is worth finding, at the pace so far."""
+    assert one.difference
+    if not one.champion_value:
+        return "the champion has nothing yet to compare with"
+    size = facts.worthwhile_lift * abs(one.champion_value)
+    seen = one.difference.n_champion + one.difference.n_variant
+    needed = count_visitors_to_find(one.difference, size)
+    days = count_days_to_go(needed, seen, seen / max(facts.days, 1))
+    if isinstance(days, NotMeasurable):
+        return str(days)
+    return f"about {days:,} day{'' if days == 1 else 's'} to go" if days else "any day now"

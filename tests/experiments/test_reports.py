@@ -1,0 +1,181 @@
+"""Reports of experiments."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from experiments.analysis import compare_all, draw_sample
+from experiments.cumulative import SUMS, collect
+from experiments.models import Experiment, StoredReport, VisitorDay
+from experiments.preference import prefer
+from experiments.reports import make_report, refresh
+from experiments.verdicts import Facts, say
+from tests.experiments.log_factories import MONDAY, log_event, log_search, make_experiment
+
+pytestmark = pytest.mark.django_db
+
+
+def fill(experiment: Experiment, rates: dict[str, float], visitors: int = 2000, days: int = 4, **facts: float) -> None:
+    """Add visitors of one day each; `rates`: how many of a variant's buy, everything else alike."""
+    rng = np.random.default_rng(1)
+    rows = [
+        VisitorDay(
+            experiment=experiment, variant=variant, client_id=f"{variant}-{number}", searches=2, clicked_searches=1,
+            clicks=1, purchases=int(rng.random() < rate), day=MONDAY.date().replace(day=2 + number % days), **facts,
+        )
+        for variant, rate in rates.items()
+        for number in range(visitors)
+    ]  # fmt: skip
+    VisitorDay.objects.bulk_create(rows)
+
+
+def report(experiment: Experiment) -> dict:
+    return make_report(experiment)[0]
+
+
+def test_a_better_variant_is_said_to_sell_more():
+    experiment = make_experiment()
+    fill(experiment, {"a": 0.10, "b": 0.20})
+    found = report(experiment)
+    assert found["state"] == "winner"
+    assert found["sentence"].startswith("b sells more: +")
+    assert found["sentence"].endswith("safe to stop.")
+    assert found["visitors"] == {"a": 2000, "b": 2000}
+
+
+def test_a_worse_variant_is_said_to_be_worse():
+    experiment = make_experiment()
+    fill(experiment, {"a": 0.20, "b": 0.10})
+    assert report(experiment)["sentence"].startswith("b is worse in visitors who buy: -")
+
+
+def test_alike_variants_tell_how_long_to_go():
+    experiment = make_experiment()
+    fill(experiment, {"a": 0.10, "b": 0.10}, visitors=500)
+    found = report(experiment)
+    assert found["state"] == "not yet"
+    assert "days to go" in found["sentence"]
+
+
+def test_an_interval_within_what_is_worth_finding_is_an_answer():
+    experiment = make_experiment(metric="ctr", worthwhile_lift=0.5)
+    fill(experiment, {"a": 0.1, "b": 0.1})
+    VisitorDay.objects.filter(client_id__endswith="7").update(clicked_searches=0)
+    found = report(experiment)
+    assert found["state"] == "equal"
+    assert "b is as good as the champion" in found["sentence"]
+
+
+def test_a_wrong_split_blanks_the_result():
+    experiment = make_experiment()
+    fill(experiment, {"a": 0.10}, visitors=2000)
+    fill(experiment, {"b": 0.30}, visitors=1000)
+    found = report(experiment)
+    assert (found["state"], found["ratio"]["is_broken"]) == ("broken", True)
+    assert found["sentence"].startswith("Broken: sample ratio mismatch.")
+
+
+def test_without_visitors_the_report_says_so():
+    found = report(make_experiment())
+    assert found["state"] == "no visitors"
+    assert found["sentence"].startswith("Not yet: ")
+    assert found["days"] == []
+
+
+def test_the_days_add_up_visitors_and_narrow_the_interval():
+    experiment = make_experiment()
+    fill(experiment, {"a": 0.2, "b": 0.2}, days=3)
+    days = report(experiment)["days"]
+    assert [sum(day["visitors"].values()) for day in days] == [1334, 2668, 4000]
+    widths = [day["lifts"]["b"][2] - day["lifts"]["b"][1] for day in days]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_a_visitor_of_two_days_is_one_visitor():
+    days = collect([("a", "v1", 1, *[1] * len(SUMS)), ("a", "v1", 2, *[2] * len(SUMS))], ["a"])
+    assert days.find_last()["a"]["searches"].tolist() == [3.0]
+    assert [len(seen["a"]["searches"]) for _, seen in days.up_to_each_day()] == [1, 1]
+
+
+def test_who_searches_as_no_shopper_does_is_left_out_and_counted():
+    experiment = make_experiment()
+    fill(experiment, {"a": 0.1, "b": 0.1}, visitors=300)
+    VisitorDay.objects.filter(client_id="b-7").update(searches=5000, purchases=5000)
+    found = report(experiment)
+    assert found["outliers"] == {"a": 0, "b": 1}
+    assert found["visitors"] == {"a": 300, "b": 299}
+
+
+def test_revenue_of_one_visitor_does_not_decide():
+    arms = {
+        name: {column: np.ones(400) for column in SUMS} | {"revenue_cents": np.full(400, 100.0)} for name in ("a", "b")
+    }
+    arms["b"]["revenue_cents"][0] = 1e9
+    sample = draw_sample(arms)
+    [revenue] = [one for one in compare_all(sample, "a", ["b"]) if one.metric == "revenue"]
+    assert revenue.variant_value == pytest.approx(100.0, rel=0.01)
+
+
+def test_the_funnel_counts_visitors():
+    experiment = make_experiment()
+    search = log_search("v1", "ranking:b")
+    log_event(search, "click")
+    log_event(search, "click", "P2", 2)
+    log_search("v2", "ranking:b")
+    found = refresh(experiment).content
+    assert found["funnel"]["b"] == {"searched": 2, "clicked": 1, "added": 0, "bought": 0}
+
+
+def test_a_variant_that_does_harm_stops_itself_and_says_why():
+    experiment = make_experiment()
+    for number in range(300):
+        log_search(f"a{number}", "ranking:a")
+        log_search(f"b{number}", "ranking:b", total=0)
+    refresh(experiment)
+    stopped = Experiment.objects.get()
+    assert stopped.status == Experiment.Status.STOPPED
+    assert "guardrail zero_results: worse than the champion by more than 0.05" in stopped.stop_reason
+    again = refresh(stopped).content
+    assert "b was stopped: guardrail zero_results" in again["sentence"]
+
+
+def test_a_broken_split_stops_nothing_by_itself():
+    experiment = make_experiment()
+    for number in range(600):
+        log_search(f"a{number}", "ranking:a")
+    for number in range(60):
+        log_search(f"b{number}", "ranking:b", total=0)
+    refresh(experiment)
+    assert Experiment.objects.get().is_running
+
+
+def test_the_report_is_kept_and_made_anew():
+    experiment = make_experiment()
+    log_search("v1")
+    refresh(experiment)
+    log_search("v2", "ranking:b")
+    refresh(experiment)
+    assert StoredReport.objects.get().content["visitors"] == {"a": 1, "b": 1}
+
+
+def test_interleaving_says_which_ranking_visitors_prefer():
+    found = prefer(np.array([1.0] * 120 + [-2.0] * 40 + [0.0] * 500), "a", "b")
+    assert (found.state, found.wins, found.losses, found.ties) == ("winner", 120, 40, 500)
+    assert found.sentence.startswith("Visitors prefer b: +12.1 % of visitors")
+
+
+def test_interleaving_without_choices_is_not_yet():
+    assert prefer(np.zeros(10), "a", "b").state == "no visitors"
+
+
+def test_a_report_without_variants_to_compare_says_so():
+    assert say(Facts("conversion", 0.05, False, [], 0, {})).state == "no visitors"
+
+
+@pytest.mark.parametrize("metric", ["ctr", "add_rate", "conversion", "purchases", "revenue", "click_rr", "zero_results",
+                                    "abandoned"])  # fmt: skip
+def test_every_metric_can_decide(metric):
+    experiment = make_experiment(metric=metric)
+    fill(experiment, {"a": 0.1, "b": 0.1}, visitors=50)
+    assert report(experiment)["sentence"]

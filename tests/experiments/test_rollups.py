@@ -1,0 +1,115 @@
+"""From the event log to visitors' days."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from experiments.models import Event, Experiment, SearchLog, StoredReport, VisitorDay
+from experiments.rollups import credit_teams, find_variant, roll_up
+from tests.experiments.log_factories import MONDAY, log_event, log_search, make_experiment
+
+pytestmark = pytest.mark.django_db
+
+
+def day_of(client_id: str, **facts: object) -> VisitorDay:
+    return VisitorDay.objects.get(client_id=client_id, **facts)
+
+
+def test_what_a_visitor_did_is_summed():
+    experiment = make_experiment()
+    first = log_search("v1")
+    for position, action in [(3, "click"), (2, "click"), (2, "add_to_cart"), (None, "impression")]:
+        log_event(first, action, f"P{position}", position)
+    log_event(first, "purchase", "P2", 2, value_cents=1250)
+    log_search("v1", total=0)
+    log_search("v1", latency_ms=800.0, notice="The index is being rebuilt.")
+    assert roll_up(experiment) == 1
+    row = day_of("v1")
+    assert (row.variant, row.searches, row.clicked_searches, row.clicks) == ("a", 3, 1, 2)
+    assert (row.zero_searches, row.abandoned_searches, row.slow_searches, row.degraded_searches) == (1, 1, 1, 1)
+    assert (row.impressions, row.adds, row.purchases, row.revenue_cents) == (1, 1, 1, 1250)
+    assert row.click_rr == pytest.approx(1 / 2)
+
+
+def test_each_visitor_has_one_row_a_day():
+    experiment = make_experiment()
+    for day in (0, 0, 1):
+        log_search("v1", day=day)
+    log_search("v2", "other:x ranking:b")
+    assert roll_up(experiment) == 2
+    assert sorted(VisitorDay.objects.values_list("client_id", "variant", "searches")) == [
+        ("v1", "a", 1), ("v1", "a", 2), ("v2", "b", 1),
+    ]  # fmt: skip
+
+
+def test_only_days_for_which_something_came_are_summed_again():
+    experiment = make_experiment()
+    old = log_search("v1", day=0)
+    log_search("v2", day=1)
+    roll_up(experiment)
+    for table in (SearchLog, Event):
+        table.objects.update(received_at=timezone.now() - timedelta(hours=1))
+    assert roll_up(experiment) == 0
+    log_event(old, "purchase", value_cents=500)
+    assert roll_up(experiment) == 1
+    assert day_of("v1").revenue_cents == 500
+    assert VisitorDay.objects.count() == 2
+
+
+def test_summing_twice_counts_nothing_twice():
+    experiment = make_experiment()
+    log_event(log_search("v1"), "click")
+    roll_up(experiment)
+    StoredReport.objects.update(rolled_up_to=None)
+    roll_up(experiment)
+    assert (day_of("v1").searches, day_of("v1").clicks) == (1, 1)
+
+
+def test_bots_other_experiments_and_searches_before_the_start_are_left_out():
+    experiment = make_experiment()
+    log_search("bot", is_bot=True)
+    log_search("v1", "ranking-two:a")
+    log_search("v2", day=-1)
+    log_search("v3", "")
+    roll_up(experiment)
+    assert not VisitorDay.objects.exists()
+
+
+def test_an_experiment_that_never_ran_has_no_days():
+    log_search("v1")
+    assert roll_up(make_experiment(running=False)) == 0
+
+
+@pytest.mark.parametrize(
+    ("label", "variant"), [("ranking:b", "b"), ("x:y ranking:b", "b"), ("ranking-two:b", ""), ("", "")]
+)
+def test_a_label_names_the_variant_of_each_experiment(label, variant):
+    assert find_variant(label, "ranking") == variant
+
+
+def test_an_interleaved_search_is_won_by_what_was_chosen():
+    teams = {"P1": "a", "P2": "b", "P3": "b", "P4": "neither"}
+    assert credit_teams(teams, [("P2", "click")]) == 1
+    assert credit_teams(teams, [("P1", "click"), ("P2", "click")]) == 0
+    assert credit_teams(teams, [("P1", "purchase"), ("P2", "click"), ("P3", "click")]) == -1
+    assert credit_teams(teams, [("P4", "purchase"), ("gone", "click"), ("P2", "seen")]) == 0
+
+
+def test_interleaved_searches_are_summed_as_wins_less_losses():
+    experiment = make_experiment(kind=Experiment.Kind.INTERLEAVING)
+    shown = {"teams": {"P1": "a", "P2": "b"}}
+    for sku in ("P2", "P2", "P1"):
+        log_event(log_search("v1", "ranking:interleaved", query_attributes=shown), "click", sku)
+    roll_up(experiment)
+    assert day_of("v1").net_wins == 1
+
+
+def test_days_are_those_of_utc():
+    experiment = make_experiment()
+    search = log_search("v1")
+    SearchLog.objects.filter(pk=search.pk).update(timestamp=MONDAY.replace(hour=23, minute=59))
+    roll_up(experiment)
+    assert day_of("v1").day == MONDAY.date()
