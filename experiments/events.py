@@ -19,14 +19,13 @@ from experiments.buffer import buffer
 from experiments.intake import take_in_spool
 from experiments.models import Reason
 from experiments.references import BadReference, ForeignReference, Reference, read
+from experiments.ubi import MAX_TEXT, MAX_USER_QUERY
 from experiments.visitors import ShopVisitor
 from retrieval.engine.text import normalize
 from retrieval.engine.types import Filters, Query, Results, Sort
 
-SITE = "shop"  # the application that the site's own searches and events name
 NAMESPACE = uuid.UUID("5f0f3a63-6f0e-4a4e-9d5c-6f5d3a1f7c11")
 SEARCH_LASTS_S = 1800  # what is asked again within it is the same search
-MAX_TEXT = 300  # characters of the normalised text, as judgement sets have
 
 logger = logging.getLogger(__name__)
 
@@ -113,38 +112,34 @@ def record_search(
     skus: Iterable[str],
     *,
     variant: str = "",
-    application: str = SITE,
-    known_id: str = "",
 ) -> str:
     """Note a search and return its id, '' for a visitor who is not logged. `skus`: of the page shown, in order.
 
-    Filters, sorts, pages and reloads belong to the same search. `known_id`: that of the search shown before, which
-    goes on if this is still it.
+    Filters, sorts, pages and reloads belong to the same search.
     """
     if not (visitor.is_logged and settings.SEARCHSITE["EVENTS"]):
         return ""
-    now = time.time()
-    query_id = find_query_id(visitor, query, variant or results.config_name, now, known_id)
+    query_id = find_query_id(visitor, query, variant or results.config_name, time.time())
     try:
         row = _make_search(visitor, query, results, list(skus) if query.page == 1 else [])
-        _note(visitor, "searches", row | {"query_id": query_id, "variant": variant, "application": application})
+        _note(visitor, "searches", row | {"query_id": query_id, "variant": variant})
     except Exception:  # as above
         logger.exception("a search was not recorded: %r", query.text)
     return query_id
 
 
-def find_query_id(visitor: ShopVisitor, query: Query, ranking: str, now: float, known_id: str = "") -> str:
+def find_query_id(visitor: ShopVisitor, query: Query, ranking: str, now: float) -> str:
     """Return the id of the visitor's search, the same for half an hour: of what was asked, not how it is narrowed.
 
-    Where nothing is typed, the category browsed is what was asked. A search that went over the half hour keeps the
-    `known_id` that it had in the one before.
+    Where nothing is typed, the category browsed is what was asked. A search that the visitor's page still shows from
+    the half hour before goes on under its id.
     """
     asked = normalize(query.text) or f"\0{query.filters.category}"
     parts = (visitor.id, asked, str(query.is_verbatim), ranking)
     current, before = (
         str(uuid.uuid5(NAMESPACE, "\0".join((*parts, str(int(now // SEARCH_LASTS_S) - passed))))) for passed in (0, 1)
     )
-    return before if known_id == before else current
+    return before if visitor.shown == before else current
 
 
 def refuse(reason: Reason, count: int = 1) -> None:
@@ -181,7 +176,7 @@ def _make_event(
         "object_id": sku,
         "position": reference and reference.position,
         "timestamp": _now(),
-        "application": SITE,
+        "application": visitor.application,
         "event_attributes": {"is_narrowed": True} if reference and reference.is_narrowed else {},
     }
 
@@ -189,9 +184,10 @@ def _make_event(
 def _make_search(visitor: ShopVisitor, query: Query, results: Results, skus: list[str]) -> dict[str, Any]:
     return {
         "client_id": visitor.id,
-        "user_query": query.text,
+        "user_query": query.text[:MAX_USER_QUERY],
         "text": normalize(query.text)[:MAX_TEXT],
         "timestamp": _now(),
+        "application": visitor.application,
         "total": results.total,
         "latency_ms": results.timings_ms.get("total"),
         "config_name": results.config_name,

@@ -67,9 +67,10 @@ def write_batch(batch: Batch) -> int:
 
 @transaction.atomic
 def write_rows(searches: Sequence[Row], events: Sequence[Row], refusals: Mapping[str, int] | None = None) -> Written:
-    """Write rows at once, for someone who waits for the answer, and count what was refused."""
+    """Write rows at once, for someone who waits for the answer; with `refusals`, duplicates are counted among them."""
     new = SearchLog.objects.insert_new(searches)
     new_events = Event.objects.insert_new(events)
     duplicates = len(events) - new_events
-    Refusal.objects.add(Counter(refusals or {}) + Counter({Reason.DUPLICATE.value: duplicates}))
+    if refusals is not None:
+        Refusal.objects.add(Counter(refusals) + Counter({Reason.DUPLICATE.value: duplicates}))
     return Written(new + new_events, len(searches) - new + duplicates)

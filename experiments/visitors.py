@@ -15,6 +15,9 @@ from experiments.assignment import Visitor
 COOKIE = "visitor"
 COOKIE_AGE_S = 365 * 86_400
 MAX_CLIENT_ID = 100  # UBI 1.3
+SITE = "shop"  # the application that what happens on the site's own pages names
+API = "api"  # what is searched through the API
+SHOWN_HEADER = "X-Query-Id"
 
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 _BOT = re.compile(r"bot\b|bot[/_-]|crawl|spider|slurp|scrape|monitor|preview|facebookexternalhit|lighthouse", re.I)
@@ -27,12 +30,14 @@ _LANGUAGE = re.compile(r"\s*([A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,4})\s*(?:[,;]|
 class ShopVisitor(Visitor):
     """A visitor of the site. `device`: mobile, tablet or desktop.
 
-    `is_logged`: whether what the visitor does is recorded. `traces`: the actions recorded in this request, for the
-    middleware to know that the visitor needs a cookie.
+    `is_logged`: whether what the visitor does is recorded. `shown`: id of the search on the page that the request
+    comes from. `traces`: what was recorded in this request, for the middleware to know that a cookie is needed.
     """
 
     is_logged: bool = True
     is_bot: bool = False
+    application: str = SITE
+    shown: str = ""
     traces: list[str] = field(default_factory=list, compare=False, repr=False)
 
 
@@ -47,6 +52,19 @@ def read_visitor(request: HttpRequest) -> ShopVisitor:
         language=find_language(request.headers),
         is_logged=may_log,
         is_bot=is_bot,
+        shown=request.headers.get(SHOWN_HEADER, ""),
+    )
+
+
+def name_visitor(request: HttpRequest, client_id: str) -> ShopVisitor:
+    """Return the visitor whom a shop's own front end names by an id of its own."""
+    return ShopVisitor(
+        id=client_id,
+        device=find_device(request.headers),
+        language=find_language(request.headers),
+        is_logged=settings.SEARCHSITE["EVENTS"] and not has_opted_out(request.headers),
+        application=API,
+        shown=request.headers.get(SHOWN_HEADER, ""),
     )
 
 

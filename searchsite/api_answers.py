@@ -41,6 +41,7 @@ def describe_page(
     """Return the answer as SearchResponseSerializer tells it."""
     query, results = page.query, page.results
     answer: dict[str, Any] = {
+        "query_id": page.query_id or None,
         "query": {
             "text": query.text,
             "searched_text": results.searched_text,
@@ -53,13 +54,15 @@ def describe_page(
         "page": query.page,
         "page_size": query.page_size,
         "page_count": page.page_count,
-        "hits": [describe_hit(product, hit, addresses, is_explained) for product, hit in page.found],
+        "hits": [describe_hit(*shown, addresses, is_explained) for shown in page.shown],
         "timings_ms": dict(results.timings_ms),
     }
     return answer | ({"facets": list(map(describe_facet, results.facets))} if has_facets else {})
 
 
-def describe_hit(product: Product, hit: Hit, addresses: Addresses, is_explained: bool) -> dict[str, Any]:
+def describe_hit(
+    product: Product, hit: Hit, reference: str, addresses: Addresses, is_explained: bool
+) -> dict[str, Any]:
     found: dict[str, Any] = {
         "sku": product.sku,
         "title": product.title,
@@ -73,6 +76,8 @@ def describe_hit(product: Product, hit: Hit, addresses: Addresses, is_explained:
         "category": describe_category(product.category),
         "score": round(hit.score, 6) if math.isfinite(hit.score) else 0.0,
     }
+    if reference:
+        found["ref"] = reference
     return found | ({"explanation": describe_explanation(hit.explanation)} if is_explained else {})
 
 

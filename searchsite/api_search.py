@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from catalog.models import Product
+from experiments.visitors import MAX_CLIENT_ID, name_visitor
 from retrieval.engine.config import CONFIGS
 from retrieval.engine.types import Sort
 from retrieval.suggest import suggest
@@ -32,6 +33,7 @@ class ApiSearchForm(SearchForm):
     config = NamedChoiceField(list(CONFIGS))
     explain = FlagField(required=False, initial=False)
     facets = FlagField(required=False, initial=True)
+    client_id = forms.CharField(required=False, max_length=MAX_CLIENT_ID)
 
 
 class SuggestForm(forms.Form):
@@ -55,6 +57,7 @@ SEARCH_PARAMETERS = [
     describe_parameter("config", str, "How to search; the shop's own when not given.", enum=list(CONFIGS)),
     describe_parameter("explain", bool, "Tell of each hit its rank and score at every stage."),
     describe_parameter("facets", bool, "Count the values that narrow the results; on when not given.", default=True),
+    describe_parameter("client_id", str, "Your id of the visitor: the search is then recorded, and has a `query_id`."),
 ]
 
 
@@ -71,7 +74,8 @@ def search(request: Request) -> Response:
     """One page of hits with facets whose counts are true for the whole result set."""
     form = ApiSearchForm(request.query_params)
     asked = clean_parameters(form)
-    page = search_products(form.to_query(), asked["config"] or None)
+    visitor = name_visitor(request, asked["client_id"]) if asked["client_id"] else None
+    page = search_products(form.to_query(), visitor, asked["config"] or None)
     response = Response(
         describe_page(page, Addresses(request), is_explained=asked["explain"], has_facets=asked["facets"])
     )

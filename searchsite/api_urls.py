@@ -2,7 +2,7 @@ from django.urls import path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from searchsite import api, api_bulk, api_products, api_search
+from searchsite import api, api_bulk, api_events, api_products, api_search
 from searchsite.throttles import SearchThrottle
 
 app_name = "api"
@@ -14,6 +14,7 @@ urlpatterns = [
     path("products/bulk/", api_bulk.save_products, name="bulk"),
     path("products/bulk-delete/", api_bulk.remove_products, name="bulk-delete"),
     path("products/<path:sku>/", api_products.product, name="product"),
+    path("events/", api_events.record_events, name="events"),
     path("schema/", SpectacularAPIView.as_view(throttle_classes=[SearchThrottle]), name="schema"),
     path("docs/", SpectacularSwaggerView.as_view(url_name="api:schema"), name="docs"),
     re_path("", api.find_nothing),

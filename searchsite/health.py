@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from experiments import spool
 from retrieval.engine.exported import ModelCard
 from retrieval.engine.index import Manifest
 from retrieval.engine.types import EngineError
@@ -65,6 +66,7 @@ def examine() -> Report:
         report.parts["database"] = {"ok": False}
         report.problems.append("The database does not answer, or lacks its tables: run manage.py migrate.")
         report.is_down = True
+    _examine_events(report)
     _examine_index(report, _examine_model(report))
     _examine_reranker(report)
     return report
@@ -84,6 +86,18 @@ def _examine_queue(report: Report) -> None:
         report.problems.append("The queue does not answer: changes wait for the worker's clock.")
     if age > QUEUE_PATIENCE:
         report.problems.append("Changes wait for more than 5 minutes: is a worker running?")
+
+
+def _examine_events(report: Report) -> None:
+    """Tell how many batches of events wait on disk for the database; what the last second brought is not there yet."""
+    waiting = spool.list_waiting()
+    age_s = time.time() - spool.find_time_ns(waiting[0]) / 1e9 if waiting else 0.0
+    report.parts["events"] = {"waiting": len(waiting), "oldest_age_s": round(age_s, 1)}
+    if age_s > QUEUE_PATIENCE.total_seconds():
+        report.problems.append(
+            f"{len(waiting)} batches of events wait, some for more than 5 minutes; nothing is lost. "
+            "Once the database answers, a worker takes them in, or: manage.py write_events."
+        )
 
 
 def _examine_model(report: Report) -> str:

@@ -29,7 +29,7 @@ class StrictJSONParser(BaseParser):
         """Return the value; raises TooLargeError, or ParseError saying where the body is wrong."""
         body = stream.read(MAX_BODY_BYTES + 1)
         if len(body) > MAX_BODY_BYTES:
-            raise TooLargeError(f"The body has more than {MAX_BODY_BYTES:,} bytes: send the products in parts.")
+            raise TooLargeError(f"The body has more than {MAX_BODY_BYTES:,} bytes: send it in parts.")
         try:
             value = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
             place = find_unstorable(value) if b"\\u" in body else None

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from django.conf import settings
 
 from catalog.models import Product
 from catalog.money import to_major
-from retrieval.engine.types import EngineError, Hit, Query, Results
+from experiments.events import record_search
+from experiments.references import Reference, sign
+from experiments.visitors import ShopVisitor
+from retrieval.engine.types import EngineError, Filters, Hit, Query, Results, Sort
 from retrieval.fallback import search_database
 from retrieval.past_queries import record_query
 from retrieval.setup import get_pipeline
@@ -19,15 +23,27 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SearchPage:
-    """One page of products with the hits they come from, in the same order, and all that is known of the search."""
+    """One page of products with the hits they come from, in the same order, and all that is known of the search.
+
+    `query_id` names the search in the event log and `references`, one a product, sign its links; both are empty for a
+    search that is not recorded.
+    """
 
     query: Query
     results: Results
     found: tuple[tuple[Product, Hit], ...]
+    query_id: str = ""
+    references: tuple[str, ...] = ()
 
     @property
     def products(self) -> list[Product]:
         return [product for product, _ in self.found]
+
+    @property
+    def shown(self) -> Iterator[tuple[Product, Hit, str]]:
+        """Yield each product with its hit and signed reference, '' where there is none."""
+        references = self.references or ("",) * len(self.found)
+        return ((product, hit, reference) for (product, hit), reference in zip(self.found, references, strict=True))
 
     @property
     def page_count(self) -> int:
@@ -43,15 +59,20 @@ class SearchPage:
 
     @property
     def first_rank(self) -> int:
-        return (self.query.page - 1) * self.query.page_size + 1
+        return find_first_rank(self.query)
+
+
+def find_first_rank(query: Query) -> int:
+    """Return the position of the page's first product, from 1 over all pages."""
+    return (query.page - 1) * query.page_size + 1
 
 
 def _to_text(cents: int | None) -> str:
     return "" if cents is None else f"{to_major(cents, settings.SEARCHSITE['CURRENCY']):f}"
 
 
-def search_products(query: Query, config_name: str | None = None) -> SearchPage:
-    """Return one page of products for `query`; the search is remembered for suggestions.
+def search_products(query: Query, visitor: ShopVisitor | None = None, config_name: str | None = None) -> SearchPage:
+    """Return one page of products for `query`; the search is remembered for suggestions, and recorded of a visitor.
 
     When no index can answer, products are searched in the database and the results carry a notice.
     """
@@ -60,7 +81,20 @@ def search_products(query: Query, config_name: str | None = None) -> SearchPage:
     if query.page == 1 and not results.notice:
         record_query(results.searched_text, results.total)
     found = tuple((products[hit.product_id], hit) for hit in results.hits if hit.product_id in products)
-    return SearchPage(query, results, found)
+    if visitor is None:
+        return SearchPage(query, results, found)
+    skus = [product.sku for product, _ in found]
+    query_id = record_search(visitor, query, results, skus)
+    return SearchPage(query, results, found, query_id, sign_all(query_id, query, skus, visitor))
+
+
+def sign_all(query_id: str, query: Query, skus: Sequence[str], visitor: ShopVisitor) -> tuple[str, ...]:
+    """Return the reference of each product on a page of results; none for a search that is not recorded."""
+    if not query_id:
+        return ()
+    is_narrowed = query.filters != Filters() or query.sort is not Sort.RELEVANCE
+    numbered = enumerate(skus, find_first_rank(query))
+    return tuple(sign(Reference(query_id, sku, position, is_narrowed), visitor) for position, sku in numbered)
 
 
 def search_index(query: Query, config_name: str | None = None) -> Results:

@@ -43,6 +43,9 @@ class HitSerializer(serializers.Serializer[object]):
     in_stock = serializers.BooleanField()
     category = CategorySerializer(allow_null=True)
     score = serializers.FloatField(help_text="Comparable within this answer only.")
+    ref = serializers.CharField(
+        required=False, help_text="Of a recorded search: say it in an event in place of query, product and position."
+    )
     explanation = ExplanationSerializer(required=False, help_text="With explain=1.")
 
 
@@ -73,6 +76,7 @@ class SearchedQuerySerializer(serializers.Serializer[object]):
 
 
 class SearchResponseSerializer(serializers.Serializer[object]):
+    query_id = serializers.CharField(allow_null=True, help_text="Of a recorded search, for events: see `client_id`.")
     query = SearchedQuerySerializer()
     notice = serializers.CharField(allow_null=True, help_text="Says when the answer is a lesser one.")
     config = serializers.CharField(help_text="How it was searched; 'database' while no index can answer.")

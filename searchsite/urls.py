@@ -4,6 +4,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from searchsite import views, views_cart
+from searchsite.beacon import record_seen
 from searchsite.health import healthz
 
 shop = [
@@ -16,6 +17,7 @@ shop = [
     path("cart/undo/", views_cart.undo, name="undo"),
     path("checkout/", views_cart.checkout, name="checkout"),
     path("orders/<str:token>/", views_cart.thanks, name="thanks"),
+    path("seen/", record_seen, name="seen"),
     path("sample-images/<slug:kind>/<slug:colour>.svg", views.sample_image, name="sample-image"),
 ]
 search = [

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_safe
 from django.views.decorators.vary import vary_on_headers
 
 from catalog.models import PATH_SEPARATOR, Category, Product
+from experiments.events import record_click
 from retrieval.similar import find_similar
 from retrieval.suggest import suggest
 from searchsite.forms import SearchForm
@@ -34,7 +35,7 @@ def results(request: ShopRequest) -> HttpResponse:
     if not form.is_valid():
         cure = drop_parameters(request.GET, [name for name, _, _ in form.problems()])
         return render(request, "search/invalid.html", {"problems": form.problems(), "cure": cure}, status=400)
-    page = search_products(form.to_query())
+    page = search_products(form.to_query(), request.visitor)
     links = ResultLinks(request.GET, page)
     is_fragment = wants_fragment(request)
     context = {"page": page, "results": page.results, "links": links, "is_fragment": is_fragment}
@@ -58,10 +59,12 @@ def suggestions(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-def product(request: HttpRequest, sku: str) -> HttpResponse:
+def product(request: ShopRequest, sku: str) -> HttpResponse:
     if "\x00" in sku:  # PostgreSQL knows no such text
         raise Http404
     found = get_object_or_404(Product.objects.select_related("category"), sku=sku)
+    if reference := request.GET.get("ref"):
+        record_click(request.visitor, reference, sku)
     context = {"product": found, "similar": find_similar(found), "trail": list_trail(found.category)}
     if not found.active:
         return render(request, "shop/gone.html", context, status=410)

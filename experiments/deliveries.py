@@ -1,0 +1,134 @@
+"""Events and queries that a shop's own front end sends: each checked by itself, the sound ones written at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from catalog.models import Product
+from experiments.assignment import Visitor
+from experiments.intake import write_rows
+from experiments.models import Reason
+from experiments.references import BadReference, ForeignReference, read
+from experiments.spool import Row
+from experiments.ubi import find_skew, read_event, read_query
+from experiments.ubi_fields import Problem, UbiError
+
+MAX_AHEAD = timedelta(minutes=5)  # what clocks may differ by
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One thing wrong with one of what was sent. `index` counts from 0 in the list named `part`."""
+
+    part: str
+    index: int
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a delivery."""
+
+    accepted: int
+    duplicates: int
+    refused: int
+    errors: tuple[Refused, ...]
+
+
+@dataclass
+class _Sorting:
+    """The sound rows of one list, and what was wrong with the others."""
+
+    part: str
+    rows: dict[int, Row] = field(default_factory=dict)
+    errors: list[Refused] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def read(self, values: Sequence[object], read_one: Callable[[object], Row]) -> None:
+        for index, value in enumerate(values):
+            try:
+                self.rows[index] = read_one(value)
+            except _Unsound as error:
+                self.refuse(index, error.reason, error.problem)
+            except UbiError as error:
+                self.refuse(index, Reason.MALFORMED, *error.problems)
+
+    def refuse(self, index: int, reason: Reason, *problems: Problem) -> None:
+        self.rows.pop(index, None)
+        self.reasons[reason.value] += 1
+        self.errors += [Refused(self.part, index, problem) for problem in problems]
+
+    def check_clocks(self) -> None:
+        now, max_age = timezone.now(), timedelta(days=settings.SEARCHSITE["EVENT_MAX_AGE_DAYS"])
+        for index, row in list(self.rows.items()):
+            row.pop("received_at", None)  # that is for this site to say
+            if skew := find_skew(row["timestamp"], now, max_age, MAX_AHEAD):
+                self.refuse(index, Reason.CLOCK_SKEW, Problem("timestamp", row["timestamp"], skew))
+
+    def check_products(self) -> None:
+        asked = {row["object_id"] for row in self.rows.values() if row["object_id"]}
+        known = set(Product.objects.filter(sku__in=asked).values_list("sku", flat=True)) if asked else set()
+        for index, row in list(self.rows.items()):
+            if row["object_id"] and row["object_id"] not in known:
+                where = "event_attributes.object.object_id"
+                problem = Problem(where, row["object_id"], "unknown object_id: no product has this SKU")
+                self.refuse(index, Reason.UNKNOWN_PRODUCT, problem)
+
+
+class _Unsound(Exception):  # noqa: N818 - says what the value is
+    def __init__(self, reason: Reason, problem: Problem) -> None:
+        super().__init__(problem.reason)
+        self.reason, self.problem = reason, problem
+
+
+def take_in(queries: Sequence[object], events: Sequence[object]) -> Receipt:
+    """Write what is sound and new, count the rest by reason, and say of each what is wrong with it.
+
+    Sent again, all of it is known: nothing counts twice. Raises DatabaseError, and then nothing is written.
+    """
+    searches, deeds = _Sorting("queries"), _Sorting("events")
+    searches.read(queries, read_query)
+    deeds.read(events, _read_event)
+    searches.check_clocks()
+    deeds.check_clocks()
+    deeds.check_products()
+    reasons = searches.reasons + deeds.reasons
+    written = write_rows(list(searches.rows.values()), list(deeds.rows.values()), reasons)
+    errors = sorted([*searches.errors, *deeds.errors], key=lambda error: (error.part, error.index))
+    return Receipt(written.accepted, written.duplicates, reasons.total(), tuple(errors))
+
+
+def _read_event(value: object) -> Row:
+    """Return the event; one with a `ref` has query, product and position from there."""
+    if not (isinstance(value, dict) and "ref" in value):
+        return read_event(value)
+    told = dict(value)
+    text, client_id = told.pop("ref"), str(told.get("client_id") or "")
+    try:
+        reference = read(str(text), Visitor(client_id or "nobody"))
+    except ForeignReference as error:
+        raise _Unsound(Reason.FOREIGN, Problem("ref", text, str(error))) from error
+    except BadReference as error:
+        raise _Unsound(Reason.FORGED, Problem("ref", text, str(error))) from error
+    row = read_event(_set_product(told, reference.sku))
+    if reference.is_expired:  # it happened, but no longer because of that search
+        return row
+    row |= {"query_id": reference.query_id, "position": reference.position}
+    if reference.is_narrowed:
+        row["event_attributes"]["is_narrowed"] = True
+    return row
+
+
+def _set_product(event: dict[str, Any], sku: str) -> dict[str, Any]:
+    attributes = event.get("event_attributes") or {}
+    if not isinstance(attributes, dict) or not isinstance(attributes.get("object") or {}, dict):
+        return event  # told by read_event
+    thing = {**(attributes.get("object") or {}), "object_id": sku}
+    return {**event, "event_attributes": {**attributes, "object": thing}}
