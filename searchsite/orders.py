@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from catalog.models import Product
+from catalog.signals import products_changed
 from catalog.upsert import take_turn
 from experiments.references import Reference
 from experiments.visitors import ShopVisitor
@@ -70,10 +72,16 @@ def _sell(purchase: Purchase) -> Sequence[Offer]:
 
 
 def _take_from_stock(bill: Bill) -> None:
+    """Write the smaller stocks and announce the products, which the index is to know as they are."""
+    products, now = [], timezone.now()
     for offer in bill.offers:
-        if offer.product and offer.product.stock is not None:
-            offer.product.stock -= offer.line.quantity
-            offer.product.save(update_fields=["stock", "updated_at"])
+        product = offer.product
+        if product and product.stock is not None:
+            product.stock, product.updated_at = product.stock - offer.line.quantity, now
+            product.content_hash = product.compute_content_hash()
+            products.append(product)
+    Product.objects.bulk_update(products, ["stock", "content_hash", "updated_at"])
+    products_changed.send(Product, product_ids=[product.pk for product in products])
 
 
 def _make_item(order: Order, offer: Offer, visitor: ShopVisitor) -> tuple[OrderItem, Reference | None]:

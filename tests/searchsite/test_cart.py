@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
 from django.http import HttpResponse
 from django.test import RequestFactory
 
 from catalog.models import Product
 from searchsite.bill import make_bill
 from searchsite.cart import COUNT_COOKIE, MAX_LINES, Cart, CartFull, Line, read_count
+from searchsite.tasks import clear_sessions
 
 
 def make_line(sku: str = "A", quantity: int = 1, *, currency: str = "USD", reference: str = "") -> Line:
@@ -178,3 +180,13 @@ def test_the_digest_changes_with_quantity_price_and_products():
     }
     assert len(digests) == 5
     assert make_bill([line], [make_product(stock=7)]).digest in digests
+
+
+def test_carts_that_have_expired_are_cleared_away(db):
+    for age_s in (-1, 60):
+        session = SessionStore()
+        Cart(session).add(make_line())
+        session.set_expiry(age_s)
+        session.save()
+    clear_sessions()
+    assert Session.objects.count() == 1

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from catalog.models import Product
@@ -92,6 +93,14 @@ def test_tracked_stock_shrinks_and_the_index_hears_of_it(bought):
     assert tracked.stock == 3
     assert tracked.content_hash == tracked.compute_content_hash()
     assert PendingChange.objects.all().product_ids() == {tracked.pk}
+
+
+def test_an_order_takes_as_many_queries_whatever_it_holds(db, django_assert_num_queries):
+    purchases = [make_purchase(*(make_line(make_mug(stock=5)) for _ in range(count))) for count in (1, 12)]
+    with CaptureQueriesContext(connection) as small:
+        place_order(purchases[0], VISITOR)
+    with django_assert_num_queries(len(small)):
+        place_order(purchases[1], VISITOR)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""A shopper who searches, buys and comes back to the order, in a real browser; and what is known of it then."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.browser.test_shopper import ROOT, browser, free_port, wait_for  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.browser
+READ_EVENTS = """
+import json
+from experiments.events import flush_recorded
+from experiments.models import Event
+flush_recorded()
+fields = ("action_name", "query_id", "client_id", "object_id", "position", "quantity", "value_cents", "currency")
+print(json.dumps(list(Event.objects.exclude(action_name="impression").order_by("timestamp").values(*fields))))
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    address: str
+    environment: dict[str, str]
+
+    def read_events(self, count: int) -> list[dict[str, Any]]:
+        """Return what shoppers did besides looking, once there are `count` of it."""
+        command = [sys.executable, "manage.py", "shell", "--verbosity", "0", "--command", READ_EVENTS]
+        for _ in range(20):
+            answer = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=True)
+            events: list[dict[str, Any]] = json.loads(answer.stdout)
+            if len(events) >= count:
+                return events
+            time.sleep(0.5)
+        raise AssertionError(f"{len(events)} events came, expected {count}: {events}")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, default_model) -> Iterator[Site]:
+    """A running sample shop of 300 products without a worker, in processes of its own."""
+    folder = tmp_path_factory.mktemp("shop")
+    (folder / "models").symlink_to(default_model.parent)
+    cleared = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "QDRANT_URL"), "")
+    environment = os.environ | cleared | {"SEARCHSITE_DATA_DIR": str(folder)}
+    manage, port = [sys.executable, "manage.py"], free_port()
+    subprocess.run([*manage, "demo", "--products", "300", "--no-serve"], cwd=ROOT, env=environment, check=True)
+    process = subprocess.Popen([*manage, "serve", "--no-worker", "--port", str(port)], cwd=ROOT, env=environment)
+    found = Site(f"http://127.0.0.1:{port}", environment)
+    try:
+        wait_for(found.address, process)
+        yield found
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.parametrize("has_script", [True, False], ids=["with JavaScript", "without"])
+def test_search_open_add_buy(browser: Browser, site: Site, has_script: bool):  # noqa: F811
+    context = browser.new_context(base_url=site.address, java_script_enabled=has_script)
+    page = context.new_page()
+    page.goto("/search/?q=chair&in_stock=1")
+    page.locator(".card a").first.click()
+    title = page.locator("h1").inner_text()
+    page.get_by_label("Quantity").fill("2")
+    page.get_by_role("button", name="Add to cart").press("Enter")
+    expect(page.get_by_role("status").first).to_have_text(f"In your cart: 2 × {title}.")
+    expect(page.get_by_role("status").first).to_be_focused()
+
+    page.get_by_role("button", name=f"Remove {title}").click()
+    expect(page.get_by_role("heading", name="The cart is empty.")).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_label(f"Quantity of {title}")).to_have_value("2")
+    expect(page.get_by_role("link", name="Cart 2 pieces")).to_be_visible()
+
+    page.get_by_role("link", name="Check out").click()
+    expect(page.get_by_text("This shop takes no payment")).to_be_visible()
+    page.get_by_label("Name").fill("Ada")
+    page.get_by_role("button", name="Place the order").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Thank you, Ada")
+    address, number = page.url, page.locator(".number").inner_text()
+    page.reload()
+    expect(page.locator(".number")).to_have_text(number)
+    page.go_back()
+    expect(page.get_by_role("heading", name="The cart is empty.")).to_be_visible()
+    page.goto(address)
+    expect(page.locator("tbody tr")).to_have_count(1)
+
+    client_id = next(cookie["value"] for cookie in context.cookies() if cookie["name"] == "visitor")
+    context.close()
+    click, added, bought = [
+        event for event in site.read_events(3 if has_script else 6) if event["client_id"] == client_id
+    ]
+    assert [event["action_name"] for event in (click, added, bought)] == ["click", "add_to_cart", "purchase"]
+    assert click["query_id"] == added["query_id"] == bought["query_id"]
+    assert (click["object_id"], click["position"]) == (bought["object_id"], bought["position"])
+    assert bought["position"] == 1
+    assert (bought["quantity"], bought["currency"]) == (2, "USD")
+    assert bought["value_cents"] == added["value_cents"] > 0
