@@ -14,6 +14,8 @@ from retrieval.engine.config import get_config
 from retrieval.engine.types import EngineError
 from retrieval.setup import make_plan
 
+KEPT_FIELDS = ("layer", "layer_from", "layer_to", "devices", "languages", "segments", "guardrail_margin")
+
 
 class ExperimentError(EngineError):
     """An experiment that cannot be started or changed as asked; the message names the cause and the cure."""
@@ -62,6 +64,27 @@ def stop_all(reason: str) -> int:
     for experiment in running:
         stop(experiment, reason)
     return len(running)
+
+
+@transaction.atomic
+def make_ab_test(experiment: Experiment) -> Experiment:
+    """Return a draft of an A/B test of the same variants, decided by conversion, with the whole traffic.
+
+    Raises ExperimentError when there is one already.
+    """
+    name = f"{experiment.name}-ab"[: Experiment._meta.get_field("name").max_length]
+    if Experiment.objects.filter(name=name).exists():
+        raise ExperimentError(f"there is an experiment {name} already: start that one, or rename it")
+    test = Experiment.objects.create(
+        name=name,
+        hypothesis=experiment.hypothesis,
+        **{field: getattr(experiment, field) for field in KEPT_FIELDS},
+    )
+    for variant in experiment.variants.all():
+        Variant.objects.create(
+            experiment=test, name=variant.name, changes=variant.changes, is_champion=variant.is_champion
+        )
+    return test
 
 
 def check_variants(experiment: Experiment, variants: list[Variant]) -> None:

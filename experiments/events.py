@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -112,16 +112,20 @@ def record_search(
     skus: Iterable[str],
     *,
     variant: str = "",
+    teams: Mapping[str, str] | None = None,
 ) -> str:
     """Note a search and return its id, '' for a visitor who is not logged. `skus`: of the page shown, in order.
 
-    Filters, sorts, pages and reloads belong to the same search.
+    Filters, sorts, pages and reloads belong to the same search. `teams`: of each SKU, where two rankings are shown
+    as one.
     """
     if not (visitor.is_logged and settings.SEARCHSITE["EVENTS"]):
         return ""
     query_id = find_query_id(visitor, query, variant or results.config_name, time.time())
     try:
         row = _make_search(visitor, query, results, list(skus) if query.page == 1 else [])
+        if teams:
+            row["query_attributes"] |= {"teams": dict(teams)}
         _note(visitor, "searches", row | {"query_id": query_id, "variant": variant})
     except Exception:  # as above
         logger.exception("a search was not recorded: %r", query.text)

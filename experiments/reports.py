@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from django.core.cache import cache
+from django.db import models
 from django.utils import timezone
 
 from experiments import control
@@ -14,6 +16,7 @@ from experiments.analysis import METRICS, Comparison, Sample, Visitors, compare,
 from experiments.cumulative import SUMS, VisitorDays, collect
 from experiments.models import Experiment, StoredReport, Variant, VisitorDay
 from experiments.preference import Preferred, prefer
+from experiments.queries import find_gains
 from experiments.rollups import roll_up
 from experiments.stats.corrections import find_bonferroni_alpha
 from experiments.stats.guardrails import HARMED, Guardrail
@@ -22,6 +25,7 @@ from experiments.stats.sums import NotMeasurable
 from experiments.verdicts import Facts, say
 
 GUARD_ALPHA = 0.05
+LOCK, LOCK_S = "experiments.refreshing", 600
 
 
 def refresh(experiment: Experiment) -> StoredReport:
@@ -34,6 +38,23 @@ def refresh(experiment: Experiment) -> StoredReport:
     if experiment.is_running and not content["ratio"].get("is_broken"):
         stop_harmful(experiment, guards)
     return report
+
+
+def refresh_running() -> int:
+    """Make anew the reports of running experiments, and of those stopped since theirs was made; return how many.
+
+    Where another process is at it, it is left to that one.
+    """
+    if not cache.add(LOCK, 1, LOCK_S):
+        return 0
+    try:
+        wanted = models.Q(status=Experiment.Status.RUNNING) | models.Q(stopped_at__gt=models.F("report__made_at"))
+        found = list(Experiment.objects.filter(wanted))
+        for experiment in found:
+            refresh(experiment)
+        return len(found)
+    finally:
+        cache.delete(LOCK)
 
 
 def stop_harmful(experiment: Experiment, guards: Mapping[str, Mapping[str, Guardrail]]) -> None:
@@ -76,6 +97,7 @@ def make_report(experiment: Experiment) -> tuple[dict[str, Any], dict[str, dict[
         "comparisons": [_to_json(one) for one in comparisons],
         "guardrails": {name: {key: _to_json(one) for key, one in each.items()} for name, each in guards.items()},
         "days": list_days(days, experiment.metric, champion, others),
+        "queries": {name: find_gains(experiment, champion, name) for name in others},
         "funnel": {name: count_funnel(columns) for name, columns in sample.visitors.items()},
     }, guards
 

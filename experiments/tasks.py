@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from experiments import intake, retention
+from experiments import intake, reports, retention
 
 
 @shared_task
@@ -15,3 +15,9 @@ def write_events() -> int:
 def prune_events() -> int:
     """Delete what is older than the shop keeps events, and return how many rows that were."""
     return retention.prune().total
+
+
+@shared_task
+def refresh_reports() -> int:
+    """Make the reports of running experiments anew, and return how many; one process does it at a time."""
+    return reports.refresh_running()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -11,8 +11,12 @@ from django.conf import settings
 from catalog.models import Product
 from catalog.money import to_major
 from experiments.events import record_search
+from experiments.mixed import is_mixable, search_mixed
 from experiments.references import Reference, sign
+from experiments.serving import Choice, choose
 from experiments.visitors import ShopVisitor
+from retrieval.engine.config import SearchConfig, get_config
+from retrieval.engine.text import normalize
 from retrieval.engine.types import EngineError, Filters, Hit, Query, Results, Sort
 from retrieval.fallback import search_database
 from retrieval.past_queries import record_query
@@ -71,12 +75,20 @@ def _to_text(cents: int | None) -> str:
     return "" if cents is None else f"{to_major(cents, settings.SEARCHSITE['CURRENCY']):f}"
 
 
-def search_products(query: Query, visitor: ShopVisitor | None = None, config_name: str | None = None) -> SearchPage:
+def search_products(
+    query: Query,
+    visitor: ShopVisitor | None = None,
+    config_name: str | None = None,
+    forced: Mapping[str, str] | None = None,
+) -> SearchPage:
     """Return one page of products for `query`; the search is remembered for suggestions, and recorded of a visitor.
 
-    When no index can answer, products are searched in the database and the results carry a notice.
+    A visitor takes part in the experiments that run, unless a config is asked for; `forced` are variants that staff
+    want to see, by experiment. When no index can answer, products are searched in the database and the results carry
+    a notice.
     """
-    results = search_index(query, config_name)
+    choice = choose_ranking(query, visitor, config_name, forced)
+    results, teams = search_as_chosen(query, choice, visitor)
     products = {product.pk: product for product in Product.objects.in_order([hit.product_id for hit in results.hits])}
     if query.page == 1 and not results.notice:
         record_query(results.searched_text, results.total)
@@ -84,8 +96,27 @@ def search_products(query: Query, visitor: ShopVisitor | None = None, config_nam
     if visitor is None:
         return SearchPage(query, results, found)
     skus = [product.sku for product, _ in found]
-    query_id = record_search(visitor, query, results, skus)
+    sides = {product.sku: teams[product.pk] for product, _ in found if product.pk in teams}
+    query_id = record_search(visitor, query, results, skus, variant=choice.label, teams=sides)
     return SearchPage(query, results, found, query_id, sign_all(query_id, query, skus, visitor))
+
+
+def choose_ranking(
+    query: Query, visitor: ShopVisitor | None, config_name: str | None, forced: Mapping[str, str] | None
+) -> Choice:
+    """Return how to search: as the config named, or as the visitor's variants do. Who is not recorded is in none."""
+    if config_name:
+        return Choice(get_config(config_name))
+    takes_part = visitor is not None and (visitor.is_logged or bool(forced))
+    return choose(visitor if takes_part else None, query.text, forced)
+
+
+def search_as_chosen(query: Query, choice: Choice, visitor: ShopVisitor | None) -> tuple[Results, dict[int, str]]:
+    """Return the results, and of an interleaved page the team of each product."""
+    if choice.rival is None or visitor is None or not is_mixable(query):
+        return search_index(query, choice.config), {}
+    seed = f"{visitor.id} {normalize(query.text)}"
+    return search_mixed(query, choice.config, choice.rival, seed, search_index)
 
 
 def sign_all(query_id: str, query: Query, skus: Sequence[str], visitor: ShopVisitor) -> tuple[str, ...]:
@@ -97,10 +128,10 @@ def sign_all(query_id: str, query: Query, skus: Sequence[str], visitor: ShopVisi
     return tuple(sign(Reference(query_id, sku, position, is_narrowed), visitor) for position, sku in numbered)
 
 
-def search_index(query: Query, config_name: str | None = None) -> Results:
+def search_index(query: Query, config: SearchConfig | None = None) -> Results:
     """Return the results without their products, from the database when no index can answer."""
     try:
-        return get_pipeline(config_name).search(query)
+        return get_pipeline(config).search(query)
     except EngineError as error:
         logger.error("searching the database instead: %s", error)
         return search_database(query)

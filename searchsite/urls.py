@@ -29,6 +29,7 @@ urlpatterns = [
     path("", include((search, "search"))),
     path("api/v1/", include("searchsite.api_urls")),
     path("admin/", admin.site.urls),
+    path("reports/", include("experiments.urls")),
     path("healthz", healthz, name="healthz"),
     path("robots.txt", views.robots),
     path("favicon.ico", RedirectView.as_view(url=staticfiles_storage.url("searchsite/icon.svg"), permanent=True)),

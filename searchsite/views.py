@@ -11,6 +11,7 @@ from django.views.decorators.vary import vary_on_headers
 
 from catalog.models import PATH_SEPARATOR, Category, Product
 from experiments.events import record_click
+from experiments.forcing import read_forced
 from retrieval.similar import find_similar
 from retrieval.suggest import suggest
 from searchsite.forms import SearchForm
@@ -35,7 +36,7 @@ def results(request: ShopRequest) -> HttpResponse:
     if not form.is_valid():
         cure = drop_parameters(request.GET, [name for name, _, _ in form.problems()])
         return render(request, "search/invalid.html", {"problems": form.problems(), "cure": cure}, status=400)
-    page = search_products(form.to_query(), request.visitor)
+    page = search_products(form.to_query(), request.visitor, forced=read_forced(request))
     links = ResultLinks(request.GET, page)
     is_fragment = wants_fragment(request)
     context = {"page": page, "results": page.results, "links": links, "is_fragment": is_fragment}

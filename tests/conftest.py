@@ -4,7 +4,7 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 
-from experiments import buffer
+from experiments import buffer, serving
 from retrieval import past_queries
 from retrieval.setup import MODELS_DIR, forget_pipelines, get_store
 
@@ -23,6 +23,12 @@ def _no_events_left():
     buffer.FLUSH_INTERVAL_S = 3600.0
     yield
     buffer.buffer.__init__()  # type: ignore[misc]
+
+
+@pytest.fixture(autouse=True)
+def _no_experiments_left():
+    """Each test's searches read for themselves which experiments run."""
+    serving._running.__init__()  # type: ignore[misc]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,100 @@
+"""Which queries an experiment's variants differ on: won and lost, with what each showed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.db.models import Count, Exists, OuterRef, Q
+
+from experiments.models import Event, Experiment, SearchLog
+from experiments.rollups import find_variant
+
+LEAST_SEARCHES = 5  # of a query in either variant: one click less is nothing there
+MOST_QUERIES = 10
+SHOWN = 10  # products of a result list
+PRIOR_SEARCHES = 5  # at the rate of all queries: a query asked five times cannot lead the list by luck alone
+
+
+@dataclass(frozen=True, slots=True)
+class QueryGain:
+    """One query's click rate with the champion and with a variant, and how much of it the variant gains."""
+
+    text: str
+    champion_searches: int
+    variant_searches: int
+    champion_rate: float
+    variant_rate: float
+    gain: float  # rates drawn towards that of all queries
+
+
+def find_gains(experiment: Experiment, champion: str, variant: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the queries that gained most and lost most clicks, with what each variant last showed for them."""
+    counts = count_searches(experiment, (champion, variant))
+    ours, theirs = counts[champion], counts[variant]
+    rate = _rate_of_all(ours, theirs)
+    gains = [_compare(text, ours[text], theirs[text], rate) for text in ours.keys() & theirs.keys()]
+    gains.sort(key=lambda one: (-one.gain, one.text))
+    chosen = {
+        "gained": [one for one in gains[:MOST_QUERIES] if one.gain > 0],
+        "lost": [one for one in gains[::-1][:MOST_QUERIES] if one.gain < 0],
+    }
+    lists = read_lists(experiment, (champion, variant), [one.text for found in chosen.values() for one in found])
+    return {
+        name: [
+            asdict(one) | {"champion_list": lists[one.text, champion], "variant_list": lists[one.text, variant]}
+            for one in found
+        ]
+        for name, found in chosen.items()
+    }
+
+
+def count_searches(experiment: Experiment, variants: tuple[str, ...]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Return by variant and text how many searches there were, and how many of them had a click."""
+    clicks = Event.objects.filter(query_id=OuterRef("query_id"), action_name__in=("click", "click_through"))
+    found: dict[str, dict[str, tuple[int, int]]] = {variant: {} for variant in variants}
+    counted = (
+        _searches_of(experiment)
+        .alias(is_clicked=Exists(clicks))
+        .values("variant", "text")
+        .annotate(searches=Count("pk"), clicked=Count("pk", filter=Q(is_clicked=True)))
+        .order_by("variant", "text")
+    )
+    for row in counted:
+        variant = find_variant(row["variant"], experiment.name)
+        if variant in found and row["text"] and row["searches"]:
+            before = found[variant].get(row["text"], (0, 0))
+            found[variant][row["text"]] = before[0] + row["searches"], before[1] + row["clicked"]
+    return {
+        name: {text: pair for text, pair in texts.items() if pair[0] >= LEAST_SEARCHES} for name, texts in found.items()
+    }
+
+
+def read_lists(experiment: Experiment, variants: tuple[str, ...], texts: list[str]) -> dict[tuple[str, str], list[str]]:
+    """Return the SKUs that each variant last showed for each text, best first, [] where nothing was kept."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    rows = _searches_of(experiment).filter(text__in=texts).order_by("timestamp")
+    for text, label, skus in rows.values_list("text", "variant", "hit_skus").iterator():
+        variant = find_variant(label, experiment.name)
+        if variant in variants and skus:
+            found[text, variant] = skus[:SHOWN]
+    return found
+
+
+def _searches_of(experiment: Experiment) -> Any:
+    named = SearchLog.objects.filter(variant__contains=f"{experiment.name}:", is_bot=False)
+    return named.filter(timestamp__gte=experiment.started_at) if experiment.started_at else named.none()
+
+
+def _rate_of_all(*counts: Mapping[str, tuple[int, int]]) -> float:
+    pairs = [pair for each in counts for pair in each.values()]
+    return sum(clicked for _, clicked in pairs) / max(sum(searches for searches, _ in pairs), 1)
+
+
+def _compare(text: str, ours: tuple[int, int], theirs: tuple[int, int], rate: float) -> QueryGain:
+    before, after = (
+        (clicked + PRIOR_SEARCHES * rate) / (searches + PRIOR_SEARCHES) for searches, clicked in (ours, theirs)
+    )
+    return QueryGain(text, ours[0], theirs[0], ours[1] / ours[0], theirs[1] / theirs[0], after - before)

@@ -1,0 +1,176 @@
+"""What report pages show: a stored report with its charts drawn and its figures in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ObjectDoesNotExist
+from django.utils.safestring import SafeString
+
+from catalog.models import Product
+from catalog.money import to_major
+from experiments.analysis import GUARDED, METRICS, MetricPlan
+from experiments.models import Experiment
+from retrieval.plots import Line, draw_lines
+
+CSV_COLUMNS = (
+    "variant", "metric", "champion", "value", "difference", "difference_low", "difference_high", "lift", "lift_low",
+    "lift_high", "p_value", "adjusted_p_value", "note",
+)  # fmt: skip
+LABELS = {metric.key: metric.label for metric in (*METRICS, *GUARDED)}
+PLANS: dict[str, MetricPlan] = {metric.key: metric for metric in METRICS}
+NO_REPORT = {"state": "no visitors", "sentence": "No report has been made yet: that is done every few minutes."}
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """A line of the table of metrics, in words."""
+
+    variant: str
+    label: str
+    champion: str
+    value: str
+    lift: str
+    interval: str
+    p_value: str
+    verdict: str  # better, worse or ''
+    is_deciding: bool
+    note: str
+
+
+@dataclass(frozen=True)
+class ReportPage:
+    """An experiment with its report as it was last made."""
+
+    experiment: Experiment
+    content: dict[str, Any]
+    made_at: datetime | None
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> ReportPage:
+        try:
+            report = experiment.report
+        except ObjectDoesNotExist:
+            return cls(experiment, dict(NO_REPORT), None)
+        return cls(experiment, report.content or dict(NO_REPORT), report.made_at)
+
+    @property
+    def metric_label(self) -> str:
+        return LABELS[self.experiment.metric]
+
+    @property
+    def is_interleaving(self) -> bool:
+        return self.experiment.kind == Experiment.Kind.INTERLEAVING
+
+    @property
+    def is_blank(self) -> bool:
+        """Return whether the figures are not shown, for they would mislead."""
+        return bool(self.content.get("ratio", {}).get("is_broken"))
+
+    @cached_property
+    def charts(self) -> list[SafeString]:
+        """The chart of what is decided by, one a variant: the estimate and its interval at the end of each day."""
+        days = self.content.get("days", [])
+        if self.is_blank or not days:
+            return []
+        if self.is_interleaving:
+            points = [[day["share"], day["low"], day["high"]] if day["share"] is not None else None for day in days]
+            variant = self.content["variants"][-1]
+            return [_draw(f"Visitors who prefer {variant}, less those who do not", "% of visitors", points)]
+        return [
+            _draw(f"{variant}: lift of {self.metric_label}", "lift, %", [day["lifts"].get(variant) for day in days])
+            for variant in self.content["variants"][1:]
+        ]
+
+    @property
+    def rows(self) -> list[MetricRow]:
+        return [] if self.is_blank else [self._describe(one) for one in self.content.get("comparisons", [])]
+
+    def _describe(self, one: dict[str, Any]) -> MetricRow:
+        plan = PLANS[one["metric"]]
+        interval, verdict = one["interval"], ""
+        if interval and (interval["low"] > 0 or interval["high"] < 0):
+            verdict = "better" if (interval["low"] > 0) == plan.is_higher_better else "worse"
+        ends = one["lift_interval"]
+        return MetricRow(
+            one["variant"],
+            plan.label,
+            show(plan, one["champion_value"]),
+            show(plan, one["variant_value"]),
+            "" if one["lift"] is None else f"{100 * one['lift']:+.1f} %",
+            f"{100 * ends['low']:+.1f} to {100 * ends['high']:+.1f} %" if ends else "",
+            "" if one["adjusted_p_value"] is None else f"{one['adjusted_p_value']:.3f}",
+            verdict,
+            one["metric"] == self.experiment.metric,
+            one["note"],
+        )
+
+    @property
+    def guardrails(self) -> Iterator[tuple[str, str, str, str]]:
+        """Yield variant, metric, state and reason."""
+        for variant, found in self.content.get("guardrails", {}).items():
+            for key, one in found.items():
+                yield variant, LABELS[key], one["state"], one["reason"]
+
+    @property
+    def funnel(self) -> Iterator[tuple[str, list[tuple[str, int, float]]]]:
+        """Yield each variant with its steps: name, visitors, and their share of those who searched in percent."""
+        for variant, steps in self.content.get("funnel", {}).items():
+            searched = max(steps["searched"], 1)
+            yield variant, [(name, count, 100 * count / searched) for name, count in steps.items()]
+
+    @cached_property
+    def queries(self) -> list[tuple[str, str, list[dict[str, Any]]]]:
+        """Variant, what its queries did, and the queries with the products both showed."""
+        found = self.content.get("queries", {})
+        lists = [one for each in found.values() for queries in each.values() for one in queries]
+        skus = {sku for one in lists for name in ("champion_list", "variant_list") for sku in one[name]}
+        titles = dict(Product.objects.filter(sku__in=skus).values_list("sku", "title"))
+        for one in lists:
+            one["champion_products"] = [(sku, titles.get(sku, sku)) for sku in one["champion_list"]]
+            one["variant_products"] = [(sku, titles.get(sku, sku)) for sku in one["variant_list"]]
+        return [(variant, name, queries) for variant, each in found.items() for name, queries in each.items()]
+
+
+def list_reports() -> list[ReportPage]:
+    """Return every experiment that ever ran, running ones first."""
+    found = Experiment.objects.exclude(started_at=None).select_related("report").prefetch_related("variants")
+    return [ReportPage.of(one) for one in sorted(found, key=lambda one: (not one.is_running, -one.pk))]
+
+
+def to_rows(content: dict[str, Any]) -> Iterator[list[Any]]:
+    """Yield the report's comparisons as rows of CSV_COLUMNS."""
+    for one in content.get("comparisons", []):
+        interval, ends, effect = one["interval"] or {}, one["lift_interval"] or {}, one["difference"] or {}
+        yield [
+            one["variant"], one["metric"], one["champion_value"], one["variant_value"], effect.get("estimate"),
+            interval.get("low"), interval.get("high"), one["lift"], ends.get("low"), ends.get("high"),
+            interval.get("p_value"), one["adjusted_p_value"], one["note"],
+        ]  # fmt: skip
+
+
+def show(plan: MetricPlan, value: float | None) -> str:
+    """Return a metric's value as people read it."""
+    if value is None:
+        return "–"
+    if plan.unit == "share":
+        return f"{100 * value:.2f} %"
+    if plan.unit == "money":
+        currency = settings.SEARCHSITE["CURRENCY"]
+        return f"{to_major(round(value), currency):f} {currency}"
+    return f"{value:.3f}"
+
+
+def _draw(title: str, unit: str, points: list[list[float] | None]) -> SafeString:
+    known = [(number, found) for number, found in enumerate(points, 1) if found]
+    lines = [
+        Line(name, [(number, 100 * found[place]) for number, found in known])
+        for place, name in enumerate(("estimate", "low end", "high end"))
+    ]
+    described = "The estimate at the end of each day with the ends of its 95 % interval, which holds at every look."
+    return draw_lines(title, described, lines, x_label="day", y_label=unit, y_range=(-1, 1))

@@ -1,0 +1,15 @@
+from django.contrib.auth import views as auth
+from django.urls import path
+
+from experiments import views
+
+app_name = "reports"
+urlpatterns = [
+    path("", views.index, name="index"),
+    path("login/", auth.LoginView.as_view(template_name="reports/login.html", next_page="reports:index"), name="login"),
+    path("logout/", auth.LogoutView.as_view(next_page="reports:login"), name="logout"),
+    path("see/<str:token>/", views.see_variant, name="see"),
+    path("<slug:name>/", views.report, name="report"),
+    path("<slug:name>.json", views.report_json, name="json"),
+    path("<slug:name>.csv", views.report_csv, name="csv"),
+]
