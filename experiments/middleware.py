@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.cache import patch_cache_control
-from django.utils.functional import SimpleLazyObject
 
 from experiments.visitors import COOKIE, COOKIE_AGE_S, ShopVisitor, has_opted_out, read_visitor
 
@@ -17,14 +15,13 @@ Response = TypeVar("Response", bound=HttpResponseBase)
 
 
 class VisitorMiddleware:
-    """Sets `request.visitor`, found when a view first asks for it."""
+    """Sets `request.visitor`."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        visitor = cast(ShopVisitor, SimpleLazyObject(partial(read_visitor, request)))
-        request.visitor = visitor  # type: ignore[attr-defined]
+        request.visitor = visitor = read_visitor(request)  # type: ignore[attr-defined]
         response = self._get_response(request)
         if COOKIE in request.COOKIES and has_opted_out(request.headers):
             response.delete_cookie(COOKIE, samesite="Lax")

@@ -20,7 +20,7 @@ API = "api"  # what is searched through the API
 SHOWN_HEADER = "X-Query-Id"
 
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
-_BOT = re.compile(r"bot\b|bot[/_-]|crawl|spider|slurp|scrape|monitor|preview|facebookexternalhit|lighthouse", re.I)
+_BOT = re.compile(r"(?<!cu)bot(?:\b|_)|crawl|spider|slurp|scrape|monitor|preview|facebookexternalhit|lighthouse", re.I)
 _TABLET = re.compile(r"ipad|tablet|kindle|silk/|playbook|android(?!.*mobile)", re.I)
 _MOBILE = re.compile(r"mobi|iphone|ipod|windows phone|opera mini", re.I)
 _LANGUAGE = re.compile(r"\s*([A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,4})\s*(?:[,;]|$)")
