@@ -8,11 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, transaction
 
 from experiments import spool
 from experiments.models import Event, Reason, Refusal, SearchLog, TakenBatch
 from experiments.spool import Batch, Row
+
+# What no later try will cure: no batch at all, or values that the columns do not take.
+UNWRITABLE = (ValueError, TypeError, LookupError, ValidationError, DataError, IntegrityError)
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +42,7 @@ def _take_in(path: Path) -> int:
         new = write_batch(spool.read(path))
     except FileNotFoundError:  # another process was first
         return 0
-    except (ValueError, DataError, IntegrityError) as error:
+    except UNWRITABLE as error:
         logger.error("%s is set aside, it cannot be written: %s", path, error)
         spool.set_aside(path)
         return 0

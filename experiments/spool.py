@@ -88,3 +88,7 @@ def count_waiting() -> int:
 def set_aside(path: Path) -> None:
     """Keep a file that no database will ever take, where nobody tries again."""
     path.replace(path.with_suffix(".refused"))
+
+
+def count_set_aside() -> int:
+    return sum(1 for _ in find_folder().glob("*.refused"))

@@ -92,7 +92,10 @@ def _examine_events(report: Report) -> None:
     """Tell how many batches of events wait on disk for the database; what the last second brought is not there yet."""
     waiting = spool.list_waiting()
     age_s = time.time() - spool.find_time_ns(waiting[0]) / 1e9 if waiting else 0.0
-    report.parts["events"] = {"waiting": len(waiting), "oldest_age_s": round(age_s, 1)}
+    set_aside = spool.count_set_aside()
+    report.parts["events"] = {"waiting": len(waiting), "oldest_age_s": round(age_s, 1), "set_aside": set_aside}
+    if set_aside:
+        report.problems.append(f"{set_aside} batches of events cannot be written and lie in spool/events: see the log.")
     if age_s > QUEUE_PATIENCE.total_seconds():
         report.problems.append(
             f"{len(waiting)} batches of events wait, some for more than 5 minutes; nothing is lost. "
