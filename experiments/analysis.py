@@ -24,11 +24,12 @@ Statistic = MeanStatistic | RatioStatistic
 class MetricPlan:
     """How a metric follows from visitors' sums: `top` over `bottom`, over visitors where that is ''.
 
-    `is_indicator`: a visitor counts once however often. `unit`: share, money or number.
+    `is_indicator`: a visitor counts once however often. `unit`: share, money or number. `noun`: what a lift is of.
     """
 
     key: str
     label: str
+    noun: str
     top: str
     bottom: str = ""
     is_indicator: bool = False
@@ -37,20 +38,41 @@ class MetricPlan:
 
 
 METRICS = (
-    MetricPlan("ctr", "searches with a click", "clicked_searches", "searches"),
-    MetricPlan("add_rate", "visitors who add to the cart", "adds", is_indicator=True),
-    MetricPlan("conversion", "visitors who buy", "purchases", is_indicator=True),
-    MetricPlan("purchases", "purchases per visitor", "purchases", unit="number"),
-    MetricPlan("revenue", "revenue per visitor", "revenue_cents", unit="money"),
-    MetricPlan("click_rr", "reciprocal rank of the first click", "click_rr", "searches", unit="number"),
-    MetricPlan("zero_results", "searches without results", "zero_searches", "searches", is_higher_better=False),
-    MetricPlan("abandoned", "searches left without a click", "abandoned_searches", "searches", is_higher_better=False),
+    MetricPlan("ctr", "searches with a click", "clicked searches", "clicked_searches", "searches"),
+    MetricPlan("add_rate", "visitors who add to the cart", "filled carts", "adds", is_indicator=True),
+    MetricPlan("conversion", "visitors who buy", "conversion", "purchases", is_indicator=True),
+    MetricPlan("purchases", "purchases per visitor", "purchases", "purchases", unit="number"),
+    MetricPlan("revenue", "revenue per visitor", "revenue", "revenue_cents", unit="money"),
+    MetricPlan(
+        "click_rr",
+        "reciprocal rank of the first click",
+        "reciprocal rank of clicks",
+        "click_rr",
+        "searches",
+        unit="number",
+    ),
+    MetricPlan(
+        "zero_results",
+        "searches without results",
+        "empty searches",
+        "zero_searches",
+        "searches",
+        is_higher_better=False,
+    ),
+    MetricPlan(
+        "abandoned",
+        "searches left without a click",
+        "abandoned searches",
+        "abandoned_searches",
+        "searches",
+        is_higher_better=False,
+    ),
 )
 GUARDED = (
     *(metric for metric in METRICS if metric.key in ("zero_results", "revenue")),
-    MetricPlan("degraded", "searches answered without the index", "degraded_searches", "searches",
+    MetricPlan("degraded", "searches answered without the index", "lesser answers", "degraded_searches", "searches",
                is_higher_better=False),
-    MetricPlan("slow", "slow searches", "slow_searches", "searches", is_higher_better=False),
+    MetricPlan("slow", "slow searches", "slow searches", "slow_searches", "searches", is_higher_better=False),
 )  # fmt: skip
 
 

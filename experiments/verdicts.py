@@ -78,11 +78,11 @@ def describe(one: Comparison, plan: MetricPlan) -> str:
     """Return the effect in words: as a lift where there is one, else in the metric's own unit."""
     if one.lift is not None and one.lift_interval is not None:
         ends = f"{100 * one.lift_interval.low:.1f} to {100 * one.lift_interval.high:.1f}"
-        return f"{100 * one.lift:+.1f} % {plan.label}, 95 % interval {ends}"
+        return f"{100 * one.lift:+.1f} % {plan.noun}, 95 % interval {ends}"
     assert one.interval is not None
     assert one.difference is not None
     return (
-        f"{one.difference.estimate:+.4g} {plan.label}, 95 % interval {one.interval.low:.4g} to {one.interval.high:.4g}"
+        f"{one.difference.estimate:+.4g} {plan.noun}, 95 % interval {one.interval.low:.4g} to {one.interval.high:.4g}"
     )
 
 
