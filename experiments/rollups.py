@@ -6,15 +6,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import groupby
 from typing import Any
 
 from django.utils import timezone
 
 from experiments.interleaving import CREDITS, Draft, Team, credit_impression, find_winner
+from experiments.keystrokes import TypedSearch, collapse_keystrokes
 from experiments.models import Event, Experiment, SearchLog, StoredReport, VisitorDay
 
 SLOW_MS = 500.0  # a search beyond it keeps a shopper waiting
 BATCH = 500  # searches whose events are fetched together
+COLUMNS = (
+    "query_id", "client_id", "variant", "total", "latency_ms", "notice", "is_simulated", "text", "timestamp",
+    "query_attributes",
+)  # fmt: skip
 OVERLAP = timedelta(minutes=1)  # rows written by a transaction that began before others ended
 
 
@@ -49,6 +55,8 @@ class Search:
     latency_ms: float | None
     notice: str
     is_simulated: bool
+    text: str = ""
+    at_s: float = 0.0
     teams: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -92,13 +100,27 @@ def find_stale_days(experiment: Experiment, since: datetime | None) -> list[date
 
 def sum_day(experiment: Experiment, day: date) -> Iterator[dict[str, Any]]:
     """Yield the sums of every visitor who searched in the experiment on this day."""
-    sums: dict[tuple[str, str], Sums] = defaultdict(Sums)
+    for client_id, searches in groupby(_with_deeds(experiment, day), key=lambda pair: pair[0].client_id):
+        sums: dict[str, Sums] = defaultdict(Sums)
+        for search, deeds in leave_out_typing(list(searches)):
+            add_search(sums[search.variant], search, deeds)
+        for variant, each in sums.items():
+            yield {"client_id": client_id, "variant": variant, **asdict(each)}
+
+
+def _with_deeds(experiment: Experiment, day: date) -> Iterator[tuple[Search, Deeds]]:
+    """Yield the day's searches with what came of them, each visitor's together and in the order of time."""
     for batch in _in_batches(read_searches(experiment, day)):
         deeds = read_deeds([search.query_id for search in batch])
-        for search in batch:
-            add_search(sums[search.client_id, search.variant], search, deeds.get(search.query_id, Deeds()))
-    for (client_id, variant), each in sums.items():
-        yield {"client_id": client_id, "variant": variant, **asdict(each)}
+        yield from ((search, deeds.get(search.query_id, Deeds())) for search in batch)
+
+
+def leave_out_typing(searches: Sequence[tuple[Search, Deeds]]) -> list[tuple[Search, Deeds]]:
+    """Return one visitor's searches without those that were half of a longer one, as a search at every key makes."""
+    typed = collapse_keystrokes(
+        [TypedSearch(search.query_id, search.text, search.at_s, deeds.clicks > 0) for search, deeds in searches]
+    )
+    return [pair for pair in searches if pair[0].query_id not in typed]
 
 
 def add_search(sums: Sums, search: Search, deeds: Deeds) -> None:
@@ -131,15 +153,14 @@ def credit_teams(teams: Mapping[str, str], actions: Iterable[tuple[str, str]]) -
 
 
 def read_searches(experiment: Experiment, day: date) -> Iterator[Search]:
-    """Yield the day's searches in the experiment, by visitors: bots are left out."""
+    """Yield the day's searches in the experiment, each visitor's in the order of time; bots are left out."""
     start = datetime.combine(day, time(), UTC)
     rows = _searches_of(experiment).filter(timestamp__gte=start, timestamp__lt=start + timedelta(days=1))
-    columns = ("query_id", "client_id", "variant", "total", "latency_ms", "notice", "is_simulated", "query_attributes")
-    for *facts, label, total, latency_ms, notice, is_simulated, attributes in rows.values_list(*columns).iterator():
-        variant = find_variant(label, experiment.name)
-        if variant:
+    for row in rows.order_by("client_id", "timestamp").values(*COLUMNS).iterator():
+        if variant := find_variant(row.pop("variant"), experiment.name):
+            attributes, at = row.pop("query_attributes"), row.pop("timestamp")
             teams = attributes.get("teams", {}) if isinstance(attributes, dict) else {}
-            yield Search(facts[0], facts[1], variant, total, latency_ms, notice, is_simulated, teams)
+            yield Search(variant=variant, at_s=at.timestamp(), teams=teams, **row)
 
 
 def find_variant(label: str, experiment: str) -> str:

@@ -26,9 +26,10 @@ def make_experiment(name: str = "ranking", *variants: str, running: bool = True,
 
 def log_search(client_id: str, variant: str = "ranking:a", *, day: int = 0, **facts: Any) -> SearchLog:
     """Return a search so many days after Monday, with 3 products found."""
-    facts = {"total": 3, "latency_ms": 10.0, "text": "mug", "user_query": "mug"} | facts
+    number = next(_numbers)
+    facts = {"total": 3, "latency_ms": 10.0, "text": f"{number} mugs", "user_query": f"{number} mugs"} | facts
     return SearchLog.objects.create(
-        query_id=f"q{next(_numbers)}",
+        query_id=f"q{number}",
         client_id=client_id,
         variant=variant,
         timestamp=MONDAY + timedelta(days=day),

@@ -107,6 +107,17 @@ def test_interleaved_searches_are_summed_as_wins_less_losses():
     assert day_of("v1").net_wins == 1
 
 
+def test_a_search_at_every_key_is_one_search():
+    experiment = make_experiment()
+    for second, text in enumerate(["m", "mu", "mug", "mug"]):
+        search = log_search("v1", text=text)
+        SearchLog.objects.filter(pk=search.pk).update(timestamp=MONDAY + timedelta(seconds=second))
+    later = log_search("v1", text="kettle")
+    SearchLog.objects.filter(pk=later.pk).update(timestamp=MONDAY + timedelta(minutes=1))
+    roll_up(experiment)
+    assert day_of("v1").searches == 2
+
+
 def test_days_are_those_of_utc():
     experiment = make_experiment()
     search = log_search("v1")
