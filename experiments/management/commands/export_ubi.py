@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,10 +42,13 @@ class Command(BaseCommand):
 
 
 def read_time(text: str) -> datetime:
-    """Return the day or time of ISO 8601, in UTC where it names no offset; raises ValueError for anything else."""
-    found = parse_datetime(text)
-    if found is None and (day := parse_date(text)):
-        found = datetime(day.year, day.month, day.day)
+    """Return the day or time of ISO 8601, in UTC where it names no offset; raises ArgumentTypeError for others."""
+    try:
+        found = parse_datetime(text)
+        if found is None and (day := parse_date(text)):
+            found = datetime(day.year, day.month, day.day)
+    except ValueError:  # well formed, but no such day
+        found = None
     if found is None:
-        raise ValueError(f"{text!r}: expected a day or time such as 2026-03-01")
+        raise ArgumentTypeError(f"{text!r}: expected a day or time such as 2026-03-01")
     return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,0 +1,106 @@
+"""Keeping events and forgetting them, from the command line."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from experiments import retention, spool
+from experiments.events import record_event
+from experiments.models import Event, Refusal, SearchLog, TakenBatch
+from experiments.retention import prune
+from experiments.signals import visitor_erased
+from experiments.spool import Batch
+from experiments.tasks import prune_events
+from experiments.visitors import ShopVisitor
+
+
+def run(command: str, *arguments: str) -> Any:
+    output = StringIO()
+    call_command(command, *arguments, "--json", stdout=output)
+    return json.loads(output.getvalue())
+
+
+def log_days_ago(days: float, client_id: str = "ada") -> None:
+    """Log a search and a click on it."""
+    at, number = timezone.now() - timedelta(days=days), Event.objects.count()
+    SearchLog.objects.create(query_id=f"q{number}", client_id=client_id, timestamp=at)
+    Event.objects.create(
+        event_id=f"e{number}", query_id=f"q{number}", client_id=client_id, action_name="click", timestamp=at
+    )
+
+
+def test_what_is_older_than_events_are_kept_is_deleted(log, settings, monkeypatch):
+    monkeypatch.setattr(retention, "BATCH_SIZE", 2)
+    settings.SEARCHSITE = settings.SEARCHSITE | {"EVENT_RETENTION_DAYS": 10}
+    for days in (0, 9, 11, 12, 13, 14, 15):
+        log_days_ago(days)
+    Refusal.objects.create(day=timezone.now().date() - timedelta(days=11), reason="forged", count=3)
+    TakenBatch.objects.create(batch_id="old", taken_at=timezone.now() - timedelta(days=31))
+    assert prune_events() == 10
+    assert (SearchLog.objects.count(), Event.objects.count()) == (2, 2)
+    assert not Refusal.objects.exists()
+    assert not TakenBatch.objects.exists()
+    assert prune().total == 0
+
+
+def test_the_command_deletes_what_is_older_than_told(log):
+    for days in (0, 2, 4):
+        log_days_ago(days)
+    assert run("prune_events", "--older-than", "3") == {"searches": 1, "events": 1}
+    assert run("prune_events") == {"searches": 0, "events": 0}
+    with pytest.raises(CommandError, match="-1"):
+        run("prune_events", "--older-than", "-1")
+    assert run("prune_events", "--older-than", "0") == {"searches": 2, "events": 2}
+
+
+def test_a_visitor_is_forgotten_with_what_is_still_on_its_way(log):
+    log_days_ago(0)
+    log_days_ago(0, "bob")
+    record_event(ShopVisitor("ada"), "click", sku="A1")
+    from experiments.buffer import buffer
+
+    buffer.spool()
+    counts = run("erase_visitor", "ada")
+    assert (counts["searches"], counts["events"]) == (1, 2)
+    assert set(Event.objects.values_list("client_id", flat=True)) == {"bob"}
+    assert set(SearchLog.objects.values_list("client_id", flat=True)) == {"bob"}
+    assert spool.count_waiting() == 0
+
+
+def test_forgetting_reaches_the_floors_above(log, capsys):
+    def forget_letters(client_id: str, **kwargs: Any) -> dict[str, int]:
+        return {"letters": len(client_id)}
+
+    visitor_erased.connect(forget_letters)
+    try:
+        call_command("erase_visitor", "ada")
+    finally:
+        visitor_erased.disconnect(forget_letters)
+    assert "0 searches, 0 events" in (output := capsys.readouterr().out)
+    assert "3 letters" in output
+
+
+def test_a_visitor_nobody_knows_is_no_error(log):
+    assert set(run("erase_visitor", "nobody").values()) == {0}
+
+
+def test_what_waits_is_taken_in_by_hand(log, capsys):
+    batch = Batch([], [{"event_id": "e1", "action_name": "click", "timestamp": timezone.now().isoformat()}])
+    spool.put(batch)
+
+    def refuse(*arguments: object) -> None:
+        raise OperationalError("connection refused")
+
+    with connection.execute_wrapper(refuse), pytest.raises(CommandError, match="they stay on disk"):
+        call_command("write_events")
+    assert run("write_events") == {"batches": 1, "rows": 1}
+    call_command("write_events")
+    assert capsys.readouterr().out.strip() == "0 batches taken in, 0 rows were new"
