@@ -6,9 +6,10 @@ Actions and fields follow User Behavior Insights 1.3.
 from __future__ import annotations
 
 import logging
-import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -28,6 +29,7 @@ NAMESPACE = uuid.UUID("5f0f3a63-6f0e-4a4e-9d5c-6f5d3a1f7c11")
 SEARCH_LASTS_S = 1800  # what is asked again within it is the same search
 
 logger = logging.getLogger(__name__)
+_simulated_at: ContextVar[datetime | None] = ContextVar("simulated_at", default=None)
 
 
 class Action(StrEnum):
@@ -35,6 +37,20 @@ class Action(StrEnum):
     CLICK = "click"
     ADD_TO_CART = "add_to_cart"
     PURCHASE = "purchase"
+
+
+@contextmanager
+def simulate(at: datetime) -> Iterator[None]:
+    """Have what is recorded within happen at that time, marked as simulated."""
+    token = _simulated_at.set(at)
+    try:
+        yield
+    finally:
+        _simulated_at.reset(token)
+
+
+def is_simulating() -> bool:
+    return _simulated_at.get() is not None
 
 
 def record_event(
@@ -121,7 +137,7 @@ def record_search(
     """
     if not (visitor.is_logged and settings.SEARCHSITE["EVENTS"]):
         return ""
-    query_id = find_query_id(visitor, query, variant or results.config_name, time.time())
+    query_id = find_query_id(visitor, query, variant or results.config_name, _now().timestamp())
     try:
         row = _make_search(visitor, query, results, list(skus) if query.page == 1 else [])
         if teams:
@@ -179,7 +195,8 @@ def _make_event(
         "client_id": visitor.id,
         "object_id": sku,
         "position": reference and reference.position,
-        "timestamp": _now(),
+        "timestamp": _now().isoformat(),
+        "is_simulated": is_simulating(),
         "application": visitor.application,
         "event_attributes": {"is_narrowed": True} if reference and reference.is_narrowed else {},
     }
@@ -190,7 +207,8 @@ def _make_search(visitor: ShopVisitor, query: Query, results: Results, skus: lis
         "client_id": visitor.id,
         "user_query": query.text[:MAX_USER_QUERY],
         "text": normalize(query.text)[:MAX_TEXT],
-        "timestamp": _now(),
+        "timestamp": _now().isoformat(),
+        "is_simulated": is_simulating(),
         "application": visitor.application,
         "total": results.total,
         "latency_ms": results.timings_ms.get("total"),
@@ -223,5 +241,5 @@ def _note(visitor: ShopVisitor, table: str, row: dict[str, Any]) -> None:
     visitor.traces.append(table)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat()
+def _now() -> datetime:
+    return _simulated_at.get() or datetime.now(UTC)
