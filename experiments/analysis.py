@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from experiments.stats.corrections import adjust_benjamini_hochberg, find_bonferroni_alpha
-from experiments.stats.effects import Effect, Interval, measure_difference, measure_lift
+from experiments.stats.covariates import CupedMeanStatistic, CupedRatioStatistic
+from experiments.stats.cuped import fit_adjustment, measure_adjusted_difference, measure_adjusted_lift
+from experiments.stats.effects import Effect, Interval
 from experiments.stats.guardrails import Guardrail, check_guardrail
 from experiments.stats.outliers import find_cap, find_search_limit, winsorise
 from experiments.stats.sequential import find_always_valid_interval
 from experiments.stats.sums import MeanStatistic, NotMeasurable, RatioStatistic
 
 Column = npt.NDArray[np.float64]
-Visitors = Mapping[str, Column]  # by the name of a sum, shape (visitors,)
+Visitors = Mapping[str, Column]  # by the name of a sum, shape (visitors,); with PAST before it, of the weeks before
 Statistic = MeanStatistic | RatioStatistic
+PAST = "past_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +91,13 @@ class Comparison:
     metric: str
     champion_value: float | None
     variant_value: float | None
-    difference: Effect | None
-    interval: Interval | None
-    lift: float | None
-    lift_interval: Interval | None
+    difference: Effect | None = None
+    interval: Interval | None = None
+    lift: float | None = None
+    lift_interval: Interval | None = None
     note: str = ""
     adjusted_p_value: float | None = None
+    variance_cut: float = 0.0  # by what is known of the visitors from before (CUPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +110,28 @@ class Sample:
 
     def sum_up(self, variant: str, metric: MetricPlan) -> Statistic:
         """Return the sums of a metric over the variant's visitors."""
+        found = self.sum_up_with_past(variant, metric)
+        return found.metric
+
+    def sum_up_with_past(self, variant: str, metric: MetricPlan) -> CupedMeanStatistic | CupedRatioStatistic:
+        """Return the sums of a metric, and of what it was for the same visitors before the experiment."""
+        values, past = self._column(variant, metric, ""), self._column(variant, metric, PAST)
+        if metric.bottom:
+            columns = self.visitors[variant]
+            below = columns[metric.bottom], _find_past(columns, metric.bottom)
+            return CupedRatioStatistic.from_values(values, below[0], past, below[1])
+        return CupedMeanStatistic.from_values(values, past)
+
+    def _column(self, variant: str, metric: MetricPlan, period: str) -> Column:
         columns = self.visitors[variant]
-        values = columns[metric.top]
+        values = _find_past(columns, metric.top) if period else columns[metric.top]
         if metric.top == "revenue_cents":
             values = winsorise(values, self.cap_cents)
-        if metric.is_indicator:
-            values = (values > 0).astype(np.float64)
-        if metric.bottom:
-            return RatioStatistic.from_values(values, columns[metric.bottom])
-        return MeanStatistic.from_values(values)
+        return (values > 0).astype(np.float64) if metric.is_indicator else values
+
+
+def _find_past(columns: Visitors, name: str) -> Column:
+    return columns.get(f"{PAST}{name}", np.zeros_like(columns[name]))
 
 
 def draw_sample(arms: Mapping[str, Visitors]) -> Sample:
@@ -140,25 +158,22 @@ def compare_all(sample: Sample, champion: str, variants: Sequence[str]) -> list[
     measured = [one for one in found if one.interval is not None]
     p_values = [one.interval.p_value for one in measured if one.interval]
     adjusted = dict(zip(map(id, measured), adjust_benjamini_hochberg(p_values).tolist(), strict=True))
-    return [_with_p_value(one, adjusted.get(id(one))) for one in found]
-
-
-def _with_p_value(one: Comparison, p_value: float | None) -> Comparison:
-    return Comparison(**{name: getattr(one, name) for name in Comparison.__slots__} | {"adjusted_p_value": p_value})
+    return [replace(one, adjusted_p_value=adjusted.get(id(one))) for one in found]
 
 
 def compare(sample: Sample, champion: str, variant: str, metric: MetricPlan, alpha: float) -> Comparison:
     """Return one metric of a variant beside the champion's."""
-    ours, theirs = sample.sum_up(champion, metric), sample.sum_up(variant, metric)
-    values = _value(ours), _value(theirs)
-    difference, lift = measure_difference(ours, theirs), measure_lift(ours, theirs)
+    ours: Any = sample.sum_up_with_past(champion, metric)
+    theirs: Any = sample.sum_up_with_past(variant, metric)  # of the same kind
+    values = _value(ours.metric), _value(theirs.metric)
+    difference, lift = measure_adjusted_difference(ours, theirs), measure_adjusted_lift(ours, theirs)
     if isinstance(difference, NotMeasurable):
-        return Comparison(variant, metric.key, *values, None, None, None, None, str(difference))
-    interval = find_always_valid_interval(difference, alpha=alpha)
+        return Comparison(variant, metric.key, *values, note=str(difference))
+    found = Comparison(variant, metric.key, *values, difference, find_always_valid_interval(difference, alpha=alpha))
+    found = replace(found, variance_cut=fit_adjustment(ours, theirs).variance_cut)
     if isinstance(lift, NotMeasurable):
-        return Comparison(variant, metric.key, *values, difference, interval, None, None, str(lift))
-    lift_interval = find_always_valid_interval(lift, alpha=alpha)
-    return Comparison(variant, metric.key, *values, difference, interval, lift.estimate, lift_interval)
+        return replace(found, note=str(lift))
+    return replace(found, lift=lift.estimate, lift_interval=find_always_valid_interval(lift, alpha=alpha))
 
 
 def _value(statistic: Statistic) -> float | None:

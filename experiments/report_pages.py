@@ -111,6 +111,12 @@ class ReportPage:
         )
 
     @property
+    def variance_cut(self) -> float:
+        """Return the percentage of the deciding metric's variance that visitors' past explains, the most of any."""
+        found = [one for one in self.content.get("comparisons", []) if one["metric"] == self.experiment.metric]
+        return 100 * max((one.get("variance_cut", 0.0) for one in found), default=0.0)
+
+    @property
     def guardrails(self) -> Iterator[tuple[str, str, str, str]]:
         """Yield variant, metric, state and reason."""
         for variant, found in self.content.get("guardrails", {}).items():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
 from typing import Any
 
+from django.db import models
 from django.utils import timezone
 
+from experiments.cumulative import BEFORE
 from experiments.interleaving import CREDITS, Draft, Team, credit_impression, find_winner
 from experiments.keystrokes import TypedSearch, collapse_keystrokes
 from experiments.models import Event, Experiment, SearchLog, StoredReport, VisitorDay
@@ -21,6 +23,7 @@ COLUMNS = (
     "query_id", "client_id", "variant", "total", "latency_ms", "notice", "is_simulated", "text", "timestamp",
     "query_attributes",
 )  # fmt: skip
+PAST = timedelta(days=28)  # before an experiment: what visitors do then tells of what they will do
 OVERLAP = timedelta(minutes=1)  # rows written by a transaction that began before others ended
 
 
@@ -77,6 +80,9 @@ def roll_up(experiment: Experiment) -> int:
     """Sum up the days for which something came since the last time, and return how many that were."""
     now = timezone.now()
     report, _ = StoredReport.objects.get_or_create(experiment=experiment)
+    if report.rolled_up_to is None and experiment.started_at:
+        day_before = (experiment.started_at - timedelta(days=1)).astimezone(UTC).date()
+        VisitorDay.objects.replace_day(experiment, day_before, list(sum_past(experiment.started_at)))
     days = find_stale_days(experiment, report.rolled_up_to)
     for day in days:
         VisitorDay.objects.replace_day(experiment, day, list(sum_day(experiment, day)))
@@ -90,7 +96,7 @@ def find_stale_days(experiment: Experiment, since: datetime | None) -> list[date
         return []
     searches = _searches_of(experiment)
     if since is None:
-        found = searches.values_list("timestamp", flat=True)
+        found = list(searches.values_list("timestamp", flat=True))
     else:
         touched = Event.objects.filter(received_at__gte=since, query_id__isnull=False).values("query_id")
         came = searches.filter(received_at__gte=since).values_list("timestamp", flat=True)
@@ -100,17 +106,31 @@ def find_stale_days(experiment: Experiment, since: datetime | None) -> list[date
 
 def sum_day(experiment: Experiment, day: date) -> Iterator[dict[str, Any]]:
     """Yield the sums of every visitor who searched in the experiment on this day."""
-    for client_id, searches in groupby(_with_deeds(experiment, day), key=lambda pair: pair[0].client_id):
-        sums: dict[str, Sums] = defaultdict(Sums)
-        for search, deeds in leave_out_typing(list(searches)):
-            add_search(sums[search.variant], search, deeds)
+    start = datetime.combine(day, time(), UTC)
+    rows = _searches_of(experiment).filter(timestamp__gte=start, timestamp__lt=start + timedelta(days=1))
+    for client_id, sums in sum_visitors(read_searches(rows, lambda label: find_variant(label, experiment.name))):
         for variant, each in sums.items():
             yield {"client_id": client_id, "variant": variant, **asdict(each)}
 
 
-def _with_deeds(experiment: Experiment, day: date) -> Iterator[tuple[Search, Deeds]]:
-    """Yield the day's searches with what came of them, each visitor's together and in the order of time."""
-    for batch in _in_batches(read_searches(experiment, day)):
+def sum_past(started_at: datetime) -> Iterator[dict[str, Any]]:
+    """Yield what visitors did in the weeks before an experiment, whichever ranking they saw: CUPED's covariates."""
+    rows = SearchLog.objects.filter(is_bot=False, timestamp__gte=started_at - PAST, timestamp__lt=started_at)
+    for client_id, sums in sum_visitors(read_searches(rows, lambda label: BEFORE)):
+        yield {"client_id": client_id, "variant": BEFORE, **asdict(sums[BEFORE])}
+
+
+def sum_visitors(searches: Iterable[Search]) -> Iterator[tuple[str, dict[str, Sums]]]:
+    """Yield each visitor with the sums by variant; searches come visitor by visitor, each's in the order of time."""
+    for client_id, found in groupby(_with_deeds(searches), key=lambda pair: pair[0].client_id):
+        sums: dict[str, Sums] = defaultdict(Sums)
+        for search, deeds in leave_out_typing(list(found)):
+            add_search(sums[search.variant], search, deeds)
+        yield client_id, sums
+
+
+def _with_deeds(searches: Iterable[Search]) -> Iterator[tuple[Search, Deeds]]:
+    for batch in _in_batches(searches):
         deeds = read_deeds([search.query_id for search in batch])
         yield from ((search, deeds.get(search.query_id, Deeds())) for search in batch)
 
@@ -152,12 +172,10 @@ def credit_teams(teams: Mapping[str, str], actions: Iterable[tuple[str, str]]) -
     return {Team.A: -1, Team.B: 1, Team.NEITHER: 0}[find_winner(credit_impression(draft, chosen))]
 
 
-def read_searches(experiment: Experiment, day: date) -> Iterator[Search]:
-    """Yield the day's searches in the experiment, each visitor's in the order of time; bots are left out."""
-    start = datetime.combine(day, time(), UTC)
-    rows = _searches_of(experiment).filter(timestamp__gte=start, timestamp__lt=start + timedelta(days=1))
+def read_searches(rows: models.QuerySet[SearchLog], name_variant: Callable[[str], str]) -> Iterator[Search]:
+    """Yield the searches whose label names a variant, each visitor's together in the order of time."""
     for row in rows.order_by("client_id", "timestamp").values(*COLUMNS).iterator():
-        if variant := find_variant(row.pop("variant"), experiment.name):
+        if variant := name_variant(row.pop("variant")):
             attributes, at = row.pop("query_attributes"), row.pop("timestamp")
             teams = attributes.get("teams", {}) if isinstance(attributes, dict) else {}
             yield Search(variant=variant, at_s=at.timestamp(), teams=teams, **row)
@@ -194,9 +212,9 @@ def _add_deed(deeds: Deeds, action: str, sku: str, position: int | None, cents: 
         deeds.revenue_cents += cents
 
 
-def _searches_of(experiment: Experiment) -> Any:
+def _searches_of(experiment: Experiment) -> models.QuerySet[SearchLog]:
     named = SearchLog.objects.filter(variant__contains=f"{experiment.name}:", is_bot=False)
-    return named.filter(timestamp__gte=experiment.started_at)
+    return named.filter(timestamp__gte=experiment.started_at) if experiment.started_at else named.none()
 
 
 def _in_batches(searches: Iterable[Search]) -> Iterator[list[Search]]:

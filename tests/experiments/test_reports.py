@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.analysis import compare_all, draw_sample
-from experiments.cumulative import SUMS, collect
+from experiments.cumulative import BEFORE, SUMS, collect
 from experiments.models import Experiment, StoredReport, VisitorDay
 from experiments.preference import prefer
 from experiments.reports import make_report, refresh
@@ -115,6 +115,28 @@ def test_revenue_of_one_visitor_does_not_decide():
     sample = draw_sample(arms)
     [revenue] = [one for one in compare_all(sample, "a", ["b"]) if one.metric == "revenue"]
     assert revenue.variant_value == pytest.approx(100.0, rel=0.01)
+
+
+def test_what_visitors_brought_along_from_before_is_taken_out_of_the_noise():
+    experiment = make_experiment(metric="purchases")
+    rng = np.random.default_rng(2)
+    rows = []
+    for variant in ("a", "b"):
+        for number in range(1000):
+            habit = float(rng.poisson(3))
+            facts = {"experiment": experiment, "client_id": f"{variant}-{number}", "searches": 1}
+            rows.append(VisitorDay(variant=variant, day=MONDAY.date(), purchases=int(habit + rng.poisson(1)), **facts))
+            day_before = MONDAY.date().replace(day=1)
+            rows.append(VisitorDay(variant=BEFORE, day=day_before, purchases=int(habit), **facts))
+    VisitorDay.objects.bulk_create(rows)
+    [with_past] = [one for one in report(experiment)["comparisons"] if one["metric"] == "purchases"]
+    assert with_past["variance_cut"] == pytest.approx(0.75, abs=0.05)  # 3 of a variance of 4 is habit
+    VisitorDay.objects.filter(variant=BEFORE).delete()
+    [without] = [one for one in report(experiment)["comparisons"] if one["metric"] == "purchases"]
+    assert without["variance_cut"] == 0
+    narrow, wide = (one["interval"]["high"] - one["interval"]["low"] for one in (with_past, without))
+    assert narrow == pytest.approx(wide / 2, rel=0.1)
+    assert len(report(experiment)["days"]) == 1
 
 
 def test_the_funnel_counts_visitors():

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from experiments.cumulative import BEFORE
 from experiments.models import Event, Experiment, SearchLog, StoredReport, VisitorDay
 from experiments.rollups import credit_teams, find_variant, roll_up
 from tests.experiments.log_factories import MONDAY, log_event, log_search, make_experiment
@@ -75,7 +76,20 @@ def test_bots_other_experiments_and_searches_before_the_start_are_left_out():
     log_search("v2", day=-1)
     log_search("v3", "")
     roll_up(experiment)
-    assert not VisitorDay.objects.exists()
+    assert not VisitorDay.objects.exclude(variant=BEFORE).exists()
+
+
+def test_what_visitors_did_in_the_weeks_before_is_kept_once():
+    experiment = make_experiment()
+    log_event(log_search("v1", "", day=-3), "click")
+    log_search("v1", "", day=-40)
+    log_search("v1", "ranking:b")
+    roll_up(experiment)
+    past = day_of("v1", variant=BEFORE)
+    assert (past.searches, past.clicked_searches, past.day) == (1, 1, MONDAY.date() - timedelta(days=1))
+    log_search("v2", "", day=-2)
+    roll_up(experiment)
+    assert VisitorDay.objects.filter(variant=BEFORE).count() == 1
 
 
 def test_an_experiment_that_never_ran_has_no_days():
