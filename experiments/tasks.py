@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from experiments import intake, reports, retention
+from experiments import analytics, intake, reports, retention
 
 
 @shared_task
@@ -21,3 +21,9 @@ def prune_events() -> int:
 def refresh_reports() -> int:
     """Make the reports of running experiments anew, and return how many; one process does it at a time."""
     return reports.refresh_running()
+
+
+@shared_task
+def sum_searches() -> int:
+    """Bring up to date what the page about searches shows, and return how many days were summed up again."""
+    return analytics.refresh()

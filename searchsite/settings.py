@@ -135,6 +135,7 @@ CELERY_BEAT_SCHEDULE = {
     "resume-trainings": {"task": "retrieval.tasks.resume_trainings", "schedule": 60.0},
     "write-events": {"task": "experiments.tasks.write_events", "schedule": 60.0},
     "refresh-reports": {"task": "experiments.tasks.refresh_reports", "schedule": 300.0},
+    "sum-searches": {"task": "experiments.tasks.sum_searches", "schedule": 600.0},
     "prune-events": {"task": "experiments.tasks.prune_events", "schedule": 86_400.0},
     "clear-sessions": {"task": "searchsite.tasks.clear_sessions", "schedule": 86_400.0},
 }

@@ -1,0 +1,24 @@
+"""Latencies of any number of searches in few numbers: how many fell on each step of a logarithmic scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+STEP = 1.1  # each step is that much longer than the one before: a percentile is within 5 % of the exact one
+LEAST_MS = 0.1
+
+
+def find_step(latency_ms: float) -> int:
+    """Return the step that a latency falls on."""
+    return math.floor(math.log(max(latency_ms, LEAST_MS), STEP))
+
+
+def find_percentile(counts: Mapping[int, int], share: float) -> float | None:
+    """Return the latency, in ms, that `share` of the counted searches stay below; None where none were counted."""
+    wanted, seen = share * sum(counts.values()), 0
+    for step in sorted(counts):
+        seen += counts[step]
+        if seen >= wanted and counts[step]:
+            return float(STEP ** (step + 0.5))
+    return None
