@@ -10,9 +10,9 @@ import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 
 from django.conf import settings
-from django.utils.crypto import salted_hmac
 
 from experiments.assignment import Visitor
 
@@ -87,6 +87,7 @@ def read(text: str, visitor: Visitor | None = None) -> Reference:
     return found
 
 
+@lru_cache(maxsize=256)
 def hash_visitor(visitor_id: str) -> bytes:
     """Return 6 bytes by which a reference knows its visitor without telling the id."""
     return hashlib.sha256(f"{SALT}\0{visitor_id}".encode()).digest()[:6]
@@ -108,4 +109,10 @@ def _open(text: str) -> bytes:
 
 
 def _mac(content: bytes, key: str | bytes) -> bytes:
-    return salted_hmac(SALT, content, secret=key, algorithm="sha256").digest()[:MAC_BYTES]
+    return hmac.digest(_derive_key(key), content, "sha256")[:MAC_BYTES]
+
+
+@lru_cache(maxsize=8)  # a page of results has a reference for each product
+def _derive_key(secret: str | bytes) -> bytes:
+    """Return a key that is good for references alone."""
+    return hashlib.sha256(SALT.encode() + (secret if isinstance(secret, bytes) else secret.encode())).digest()
