@@ -83,9 +83,9 @@ def record_click(visitor: ShopVisitor, text: str, sku: str) -> Reference | None:
 
     One click counts for each product of a search. What is forged, another visitor's or too old is ignored and counted.
     """
-    reference = read_counted(visitor, text)
-    if reference is None or not visitor.is_logged:
-        return reference
+    reference = read_counted(visitor, text) if visitor.is_logged else None
+    if reference is None:
+        return None
     if reference.sku != sku:
         refuse(Reason.FORGED)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from retrieval.setup import forget_pipelines, get_store
 
 
 @pytest.fixture
-def log(db, tmp_path, settings) -> Path:
+def log(db, tmp_path, settings) -> Iterator[Path]:
     """The data folder of a shop without an index, whose searches go to the database; nothing waits in its spool."""
     settings.DATA_DIR = tmp_path
     get_store.cache_clear()

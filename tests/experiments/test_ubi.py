@@ -97,8 +97,8 @@ def write_lines(path: Path, *values: object) -> Path:
 
 def find_rows() -> list[dict[str, Any]]:
     """Return all there is in the log, but for keys that only count."""
-    events = [{**row, "id": 0} for row in Event.objects.order_by("application", "event_id").values()]
-    return [*SearchLog.objects.order_by("pk").values(), *events]
+    searches = [{**row} for row in SearchLog.objects.order_by("pk").values()]
+    return [*searches, *({**row, "id": 0} for row in Event.objects.order_by("application", "event_id").values())]
 
 
 def fill_log() -> None:
