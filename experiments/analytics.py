@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
-from itertools import groupby, islice
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 from django.conf import settings
@@ -19,42 +19,13 @@ from django.utils import timezone
 from experiments.keystrokes import TypedSearch, collapse_keystrokes
 from experiments.latencies import find_step
 from experiments.models import Event, PositionDay, QueryDay, SearchDay, SearcherDay, SearchLog, SearchSummary
+from experiments.searches import Deeds, Search, read_with_deeds
 from experiments.signals import visitor_erased
 from experiments.summaries import write_summaries
 
-BATCH = 500  # searches whose events are fetched together
 OVERLAP = timedelta(minutes=1)  # rows written by a transaction that began before others ended
 DEEPEST = 100  # positions of a first page
 LOCK, LOCK_S = "experiments.summing-searches", 1800
-CLICKS = ("click", "click_through")
-PLAIN = {"teams", "verbatim"}  # of a search's attributes: with others its page was filtered, sorted or a later one
-COLUMNS = (
-    "query_id", "client_id", "text", "timestamp", "total", "latency_ms", "hit_skus", "query_attributes", "is_simulated",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """A search of the log; `shown`: products on its first page, 0 where that was filtered or sorted anew."""
-
-    query_id: str
-    client_id: str
-    text: str
-    at_s: float
-    is_zero: bool
-    latency_ms: float | None
-    shown: int
-    is_simulated: bool
-
-
-@dataclass(slots=True)
-class Deeds:
-    """What was done with one search's products, by position where its page was neither filtered nor sorted anew."""
-
-    is_clicked: bool = False
-    revenue_cents: int = 0
-    clicked: set[int] = field(default_factory=set)
-    seen: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -190,7 +161,7 @@ def _to_day(day: date, is_simulated: bool, sums: DaySums) -> SearchDay:
 def sum_day(day: date) -> dict[bool, DaySums]:
     """Return the sums of a day's searches, simulated ones under True; searches that were typing only in latencies."""
     found: dict[bool, DaySums] = defaultdict(DaySums)
-    for _, pairs in groupby(_with_deeds(day), key=lambda pair: pair[0].client_id or pair[0].query_id):
+    for _, pairs in groupby(read_with_deeds(day), key=lambda pair: pair[0].client_id or pair[0].query_id):
         visitor, texts = list(pairs), set()
         typing = find_typing(visitor)
         for search, deeds in visitor:
@@ -210,46 +181,6 @@ def find_typing(searches: Sequence[tuple[Search, Deeds]]) -> Mapping[str, str]:
     return collapse_keystrokes(
         [TypedSearch(search.query_id, search.text, search.at_s, deeds.is_clicked) for search, deeds in searches]
     )
-
-
-def _with_deeds(day: date) -> Iterator[tuple[Search, Deeds]]:
-    searches = read_searches(day)
-    while batch := list(islice(searches, BATCH)):
-        deeds = read_deeds([search.query_id for search in batch])
-        yield from ((search, deeds.get(search.query_id, Deeds())) for search in batch)
-
-
-def read_searches(day: date) -> Iterator[Search]:
-    """Yield the day's searches, each visitor's together and in the order of time; bots are left out."""
-    start = datetime.combine(day, time(), UTC)
-    rows = SearchLog.objects.between(start, start + timedelta(days=1)).filter(is_bot=False)
-    for row in rows.order_by("client_id", "timestamp", "query_id").values(*COLUMNS).iterator():
-        yield _to_search(**row)
-
-
-def _to_search(timestamp: datetime, total: int | None, hit_skus: Any, query_attributes: Any, **facts: Any) -> Search:
-    is_plain = isinstance(query_attributes, dict) and query_attributes.keys() <= PLAIN
-    shown = len(hit_skus) if is_plain and isinstance(hit_skus, list) else 0
-    return Search(at_s=timestamp.timestamp(), is_zero=total == 0, shown=shown, **facts)
-
-
-def read_deeds(query_ids: Iterable[str]) -> dict[str, Deeds]:
-    """Return what was done with the products of each search that something was done with."""
-    found: dict[str, Deeds] = defaultdict(Deeds)
-    columns = ("query_id", "action_name", "position", "value_cents", "event_attributes")
-    for query_id, *facts in Event.objects.filter(query_id__in=list(query_ids)).values_list(*columns):
-        _add_deed(found[str(query_id)], *facts)
-    return found
-
-
-def _add_deed(deeds: Deeds, action: str, position: int | None, cents: int, attributes: Any) -> None:
-    deeds.is_clicked |= action in CLICKS
-    deeds.revenue_cents += cents if action == "purchase" else 0
-    if position and not (isinstance(attributes, dict) and attributes.get("is_narrowed")):
-        if action in CLICKS:
-            deeds.clicked.add(position)
-        elif action == "impression":
-            deeds.seen.add(position)
 
 
 @receiver(visitor_erased)

@@ -9,6 +9,8 @@ urlpatterns = [
     path("login/", auth.LoginView.as_view(template_name="reports/login.html", next_page="reports:index"), name="login"),
     path("logout/", auth.LogoutView.as_view(next_page="reports:login"), name="logout"),
     path("see/<str:token>/", views.see_variant, name="see"),
+    path("searches/", views.searches, name="searches"),
+    path("searches/<slug:table>.csv", views.searches_csv, name="searches-csv"),
     path("<slug:name>/", views.report, name="report"),
     path("<slug:name>.json", views.report_json, name="json"),
     path("<slug:name>.csv", views.report_csv, name="csv"),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib.auth.decorators import login_required, permission_required
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from experiments.analytics_pages import SearchesPage
+from experiments.analytics_tables import TABLES
 from experiments.forcing import BadLinkError, force, read_link_token
 from experiments.models import Experiment
 from experiments.report_pages import CSV_COLUMNS, ReportPage, list_reports, to_rows
@@ -48,11 +51,32 @@ def report_json(request: HttpRequest, name: str) -> JsonResponse:
 @login_required(login_url="reports:login")
 @reads_reports
 def report_csv(request: HttpRequest, name: str) -> HttpResponse:
+    return _make_csv(name, [CSV_COLUMNS, *to_rows(ReportPage.of(_find(name)).content)])
+
+
+@never_cache
+@require_safe
+@login_required(login_url="reports:login")
+@reads_reports
+def searches(request: HttpRequest) -> HttpResponse:
+    return render(request, "reports/analytics.html", {"page": SearchesPage.of(request.GET)})
+
+
+@never_cache
+@require_safe
+@login_required(login_url="reports:login")
+@reads_reports
+def searches_csv(request: HttpRequest, table: str) -> HttpResponse:
+    if table not in TABLES:
+        raise Http404(f"no table {table!r}, expected one of: {', '.join(TABLES)}")
+    page = SearchesPage.of(request.GET)
+    return _make_csv(f"{table}-{page.days}-days", page.find_table(table).to_csv())
+
+
+def _make_csv(name: str, rows: Iterable[Sequence[Any]]) -> HttpResponse:
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
-    writer: Any = csv.writer(response)
-    writer.writerow(CSV_COLUMNS)
-    writer.writerows(to_rows(ReportPage.of(_find(name)).content))
+    csv.writer(response).writerows(rows)
     return response
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 from datetime import timedelta
 from io import StringIO
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.cache import cache
 from django.core.management import call_command
 from django.utils import timezone
 
 from experiments import analytics
 from experiments.latencies import find_percentile, find_step
-from experiments.models import Event, QueryDay, SearchDay, SearcherDay, SearchLog, SearchSummary
+from experiments.models import Event, QueryDay, Reason, Refusal, SearchDay, SearcherDay, SearchLog, SearchSummary
 from experiments.summaries import LEAST_RISE, find_rise
 from tests.experiments.log_factories import log_event
 from tests.experiments.log_factories import log_search as log_on_monday
@@ -135,10 +138,10 @@ def test_searches_of_nobody_known_are_searches_all_the_same():
 
 def test_simulated_searches_can_be_left_out():
     log_search("mug", "ada")
-    log_search("robot", "sim", is_simulated=True)
-    assert texts(summary()["top"]) == ["mug", "robot"]
+    log_search("gizmo", "sim", is_simulated=True)
+    assert texts(summary()["top"]) == ["gizmo", "mug"]
     assert texts(summary(with_simulated=False)["top"]) == ["mug"]
-    assert summary()["simulated"] and summary(with_simulated=False)["simulated"]
+    assert summary(with_simulated=False)["simulated"]
 
 
 def test_only_days_for_which_something_came_are_summed_again():
@@ -173,9 +176,107 @@ def test_an_erased_visitor_leaves_no_trace(log):
     assert texts(SearchSummary.objects.get(days=28, with_simulated=True).content["top"]) == ["mug"]
 
 
-def test_one_process_sums_up_at_a_time():
-    from django.core.cache import cache
+@pytest.fixture
+def analyst(client):
+    """A browser of somebody who may read reports and nothing else."""
+    reader = User.objects.create_user("reader")
+    reader.user_permissions.add(Permission.objects.get(codename="view_report"))
+    client.force_login(reader)
+    return client
 
+
+def see(analyst, address: str = "/reports/searches/") -> str:
+    response = analyst.get(address)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def read_csv(analyst, table: str, asked: str = "") -> list[dict[str, str]]:
+    return list(csv.DictReader(StringIO(see(analyst, f"/reports/searches/{table}.csv{asked}"))))
+
+
+def test_the_page_is_for_who_may_read_reports(client):
+    assert client.get("/reports/searches/").url.startswith("/reports/login/")
+    client.force_login(User.objects.create_user("clerk"))
+    assert client.get("/reports/searches/").status_code == 403
+    assert client.get("/reports/searches/top.csv").status_code == 403
+
+
+def test_the_page_says_that_nothing_was_summed_up_or_searched(analyst):
+    assert "have not been summed up yet" in see(analyst)
+    analytics.refresh()
+    assert "Nobody has searched in this period." in see(analyst)
+
+
+def test_the_page_shows_what_was_searched_and_links_each_query(analyst):
+    search = log_search("mugs & cups")
+    log_event(search, "impression", "P1", 1)
+    log_event(search, "click", "P1", 1)
+    log_event(search, "purchase", "P1", 1, value_cents=123_450)
+    log_search("unicorn", total=0, hit_skus=[], after_s=60)
+    Refusal.objects.add({Reason.FORGED: 3})
+    analytics.refresh()
+    page = see(analyst)
+    assert '<a href="/search/?q=mugs%20%26%20cups">mugs &amp; cups</a>' in page
+    assert "$1,234.50" in page
+    assert "a reference not signed here, or of another product" in page
+    assert page.count("<svg viewBox") == 2
+    assert "Nothing was refused" not in page
+    assert "Simulated" not in page
+
+
+def test_the_period_is_chosen_in_the_address(analyst):
+    log_search("mug")
+    log_search("lamp", days_ago=20)
+    analytics.refresh()
+    assert "lamp" not in see(analyst, "/reports/searches/?days=7")
+    assert "lamp" in see(analyst, "/reports/searches/?days=28")
+    wrong = see(analyst, "/reports/searches/?days=<b>")
+    assert "There is no period of &#x27;&lt;b&gt;&#x27; days, choose one below." in wrong
+    assert "lamp" in wrong
+
+
+def test_simulated_searches_are_told_of_and_left_out_on_request(analyst):
+    log_search("mug")
+    log_search("gizmo", "sim", is_simulated=True)
+    analytics.refresh()
+    assert "Simulated visitors are among those counted." in see(analyst)
+    without = see(analyst, "/reports/searches/?simulated=0")
+    assert "Simulated visitors are left out." in without
+    assert "gizmo" not in without
+    assert 'href="/reports/searches/top.csv?days=28&amp;simulated=0"' in without
+
+
+def test_each_table_is_a_csv_of_plain_values(analyst):
+    search = log_search("mug")
+    log_event(search, "click", "P2", 2)
+    Refusal.objects.add({Reason.DUPLICATE: 2})
+    analytics.refresh()
+    [top] = read_csv(analyst, "top", "?days=7")
+    assert (top["text"], top["searches"], top["click_share"]) == ("mug", "1", "1.0")
+    assert [row["click_share"] for row in read_csv(analyst, "positions")] == ["0.0", "1.0", "0.0"]
+    assert read_csv(analyst, "refused")[0]["reason"] == "duplicate"
+    assert len(read_csv(analyst, "days")) == 1
+    for table in ("rising", "zero", "no_click"):
+        assert read_csv(analyst, table) == []
+    assert analyst.get("/reports/searches/passwords.csv").status_code == 404
+
+
+def test_a_spreadsheet_runs_nothing_that_was_typed(analyst):
+    log_search('=HYPERLINK("https://example.com")')
+    analytics.refresh()
+    assert read_csv(analyst, "top")[0]["text"] == """'=HYPERLINK("https://example.com")"""
+
+
+def test_the_page_needs_few_queries_of_the_database(analyst, django_assert_max_num_queries):
+    for number in range(40):
+        log_search(f"query {number}", f"v{number}", days_ago=number)
+    analytics.refresh()
+    with django_assert_max_num_queries(7):
+        see(analyst, "/reports/searches/?days=90")
+
+
+def test_one_process_sums_up_at_a_time():
     log_search()
     cache.add(analytics.LOCK, 1, 60)
     try:
