@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.test_shopper import ROOT, browser, free_port, wait_for  # noqa: F401 - a fixture
 
@@ -25,12 +25,29 @@ flush_recorded()
 fields = ("action_name", "query_id", "client_id", "object_id", "position", "quantity", "value_cents", "currency")
 print(json.dumps(list(Event.objects.exclude(action_name="impression").order_by("timestamp").values(*fields))))
 """
+START = """
+from django.contrib.auth.models import Permission, User
+from experiments.control import start
+from experiments.models import Experiment, Variant
+experiment = Experiment.objects.create(name="words", metric="revenue")
+Variant.objects.create(experiment=experiment, name="own", is_champion=True)
+Variant.objects.create(experiment=experiment, name="words", changes={"dense_weight": 0.5})
+start(experiment)
+analyst = User.objects.create_user("analyst", password="reads")
+analyst.user_permissions.add(Permission.objects.get(codename="view_report"))
+"""
+REPORT = "from experiments.events import flush_recorded; flush_recorded()\n"
+REPORT += "from experiments.reports import refresh_running; refresh_running()"
 
 
 @dataclass(frozen=True)
 class Site:
     address: str
     environment: dict[str, str]
+
+    def run(self, code: str) -> None:
+        command = [sys.executable, "manage.py", "shell", "--verbosity", "0", "--command", code]
+        subprocess.run(command, cwd=ROOT, env=self.environment, check=True)
 
     def read_events(self, count: int) -> list[dict[str, Any]]:
         """Return what shoppers did besides looking, once there are `count` of it."""
@@ -105,3 +122,40 @@ def test_search_open_add_buy(browser: Browser, site: Site, has_script: bool):  #
     assert bought["position"] == 1
     assert (bought["quantity"], bought["currency"]) == (2, "USD")
     assert bought["value_cents"] == added["value_cents"] > 0
+
+
+def test_an_analyst_reads_exactly_what_shoppers_did(browser: Browser, site: Site):  # noqa: F811
+    site.run(START)
+    time.sleep(1.5)  # running experiments are read anew each second
+    for number in range(2):
+        context = browser.new_context(base_url=site.address)
+        page = context.new_page()
+        page.goto("/search/?q=table&in_stock=1")
+        page.locator(".card a").first.click()
+        if number == 0:
+            page.get_by_role("button", name="Add to cart").press("Enter")
+            page.get_by_role("link", name="Check out").click()
+            page.get_by_label("Name").fill("Grace")
+            page.get_by_role("button", name="Place the order").click()
+            expect(page.get_by_role("heading", level=1)).to_have_text("Thank you, Grace")
+        context.close()
+    page = browser.new_context(base_url=site.address).new_page()
+    page.goto("/reports/words/")
+    page.get_by_label("Username").fill("analyst")
+    page.get_by_label("Password").fill("reads")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("words")
+    for _ in range(10):  # what the site recorded leaves its memory each second
+        site.run(REPORT)
+        page.reload()
+        if read_funnel(page) == (2, 2, 1, 1):
+            break
+        time.sleep(1)
+    assert read_funnel(page) == (2, 2, 1, 1)
+    expect(page.get_by_role("status").first).to_contain_text("Not yet")
+
+
+def read_funnel(page: Page) -> tuple[int, ...]:
+    """Return how many visitors of both variants searched, clicked, added and bought."""
+    steps = [int(text.split(" ")[0]) for text in page.locator(".funnels li > span:last-child").all_inner_texts()]
+    return tuple(steps[place] + steps[place + 4] for place in range(4)) if len(steps) == 8 else ()
