@@ -11,7 +11,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = ["catalog", "retrieval", "experiments", "searchsite"]  # from the ground up
 PLAIN_PYTHON = ["retrieval/engine", "retrieval/learning", "retrieval/evaluation", "catalog/sample"]
-PLAIN_STATISTICS = ["stats", "clicks", "assignment.py", "interleaving.py", "shoppers.py", "keystrokes.py", "analysis.py"]
+PLAIN_STATISTICS = [
+    "stats",
+    "clicks",
+    "assignment.py",
+    "interleaving.py",
+    "shoppers.py",
+    "keystrokes.py",
+    "analysis.py",
+]
 
 
 def imported_modules(path: Path) -> Iterator[str]:
