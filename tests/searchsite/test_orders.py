@@ -193,8 +193,8 @@ def test_erasing_a_visitor_leaves_what_was_sold(bought):
     mug, other = make_mug(), ShopVisitor("o" * 22)
     bought(make_purchase(make_line(mug, 1, refer_to(mug))))
     kept = bought(make_purchase(make_line(mug)), other)
-    erased = retention.erase(VISITOR.id)
-    assert (erased["searches"], erased["events"], erased["orders"]) == (0, 1, 1)
+    forgotten = retention.erase(VISITOR.id)
+    assert (forgotten["searches"], forgotten["events"], forgotten["orders"]) == (0, 1, 1)
     assert orders.erase(VISITOR.id) == orders.erase("") == 0
     erased = Order.objects.exclude(pk=kept.pk).get()
     assert (erased.name, erased.email, erased.client_id) == ("", "", "")
