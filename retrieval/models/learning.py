@@ -37,6 +37,15 @@ class Judgement(models.Model):
     query = models.CharField(max_length=300)
     sku = models.CharField(max_length=100, help_text="A product need not be on sale to be judged.")
     grade = models.FloatField(validators=[MinValueValidator(0), MaxValueValidator(3)])
+    # Of sets made of clicks:
+    impressions = models.PositiveBigIntegerField(null=True, blank=True, help_text="Searches that showed the product.")
+    clicks = models.PositiveBigIntegerField(null=True, blank=True, help_text="Those of them in which it was clicked.")
+    low = models.FloatField(
+        null=True, blank=True, help_text="Low end of the 95 % interval of relevance, where the query's best is 1."
+    )
+    high = models.FloatField(
+        null=True, blank=True, help_text="High end of the 95 % interval of relevance, where the query's best is 1."
+    )
 
     class Meta:
         constraints = [
