@@ -16,6 +16,7 @@ from catalog.models import Product
 from catalog.money import to_major
 from experiments.analysis import GUARDED, METRICS, MetricPlan
 from experiments.models import Experiment
+from experiments.offline_pages import OfflineResult
 from retrieval.plots import Line, draw_lines
 
 CSV_COLUMNS = (
@@ -115,6 +116,11 @@ class ReportPage:
         """Return the percentage of the deciding metric's variance that visitors' past explains, the most of any."""
         found = [one for one in self.content.get("comparisons", []) if one["metric"] == self.experiment.metric]
         return 100 * max((one.get("variance_cut", 0.0) for one in found), default=0.0)
+
+    @cached_property
+    def offline(self) -> OfflineResult | None:
+        """The last offline evaluation of its variants, None without one."""
+        return OfflineResult.last_of(self.experiment)
 
     @property
     def guardrails(self) -> Iterator[tuple[str, str, str, str]]:

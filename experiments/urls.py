@@ -11,6 +11,7 @@ urlpatterns = [
     path("see/<str:token>/", views.see_variant, name="see"),
     path("searches/", views.searches, name="searches"),
     path("searches/<slug:table>.csv", views.searches_csv, name="searches-csv"),
+    path("offline/", views.offline, name="offline"),
     path("<slug:name>/", views.report, name="report"),
     path("<slug:name>.json", views.report_json, name="json"),
     path("<slug:name>.csv", views.report_csv, name="csv"),

@@ -16,6 +16,7 @@ from experiments.analytics_pages import SearchesPage
 from experiments.analytics_tables import TABLES
 from experiments.forcing import BadLinkError, force, read_link_token
 from experiments.models import Experiment
+from experiments.offline_pages import OfflinePage
 from experiments.report_pages import CSV_COLUMNS, ReportPage, list_reports, to_rows
 
 reads_reports = permission_required("experiments.view_report", raise_exception=True)
@@ -71,6 +72,14 @@ def searches_csv(request: HttpRequest, table: str) -> HttpResponse:
         raise Http404(f"no table {table!r}, expected one of: {', '.join(TABLES)}")
     page = SearchesPage.of(request.GET)
     return _make_csv(f"{table}-{page.days}-days", page.find_table(table).to_csv())
+
+
+@never_cache
+@require_safe
+@login_required(login_url="reports:login")
+@reads_reports
+def offline(request: HttpRequest) -> HttpResponse:
+    return render(request, "reports/offline.html", {"page": OfflinePage.of(request.GET)})
 
 
 def _make_csv(name: str, rows: Iterable[Sequence[Any]]) -> HttpResponse:

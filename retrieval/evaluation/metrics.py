@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ir_measures
 import numpy as np
 import numpy.typing as npt
-from ir_measures import RR, Judged, R, nDCG
+from ir_measures import AP, RR, Judged, R, nDCG
 
 from retrieval.evaluation.judgements import JudgementSet
 
@@ -45,13 +45,31 @@ def build_measures(relevant_from: int) -> dict[str, Any]:
     }
 
 
-def score_rankings(rankings: Mapping[str, Sequence[str]], judgements: JudgementSet, relevant_from: int) -> Scores:
-    """Return the value of every metric for every judged query.
+def build_report_measures(relevant_from: int) -> dict[str, Any]:
+    """Return the measures of a report that says once which products are relevant: those graded so or higher."""
+    return {
+        NDCG: nDCG @ 10,
+        CONDENSED: nDCG(judged_only=True) @ 10,
+        "recall@10": R(rel=relevant_from) @ 10,
+        f"recall@{DEEPEST_CUTOFF}": R(rel=relevant_from) @ DEEPEST_CUTOFF,
+        "MRR@10": RR(rel=relevant_from) @ 10,
+        f"MAP@{DEEPEST_CUTOFF}": AP(rel=relevant_from) @ DEEPEST_CUTOFF,
+        JUDGED: Judged @ 10,
+    }
+
+
+def score_rankings(
+    rankings: Mapping[str, Sequence[str]],
+    judgements: JudgementSet,
+    relevant_from: int,
+    build: Callable[[int], dict[str, Any]] = build_measures,
+) -> Scores:
+    """Return the value of every metric that `build` gives for every judged query.
 
     `rankings` holds SKUs, best first, by query id. A query that is missing or found nothing scores 0.
     Ideal rankings are made of all rated products, whether they can be found or not.
     """
-    measures = build_measures(relevant_from)
+    measures = build(relevant_from)
     names = {measure: name for name, measure in measures.items()}
     query_ids = tuple(judgements.grades)
     row_of = {query_id: row for row, query_id in enumerate(query_ids)}

@@ -1,0 +1,137 @@
+"""What pages show of offline evaluations: the last one in words, and how they changed over time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from django.utils.safestring import SafeString
+
+from experiments.models import Experiment, OfflineEvaluation
+from retrieval.evaluation.metrics import NDCG
+from retrieval.plots import Line, draw_lines
+
+MOST_EVALUATIONS = 50  # of one judgement set that its history shows, the last ones
+
+
+@dataclass(frozen=True)
+class OfflineResult:
+    """One evaluation, in words."""
+
+    evaluation: OfflineEvaluation
+
+    @classmethod
+    def last_of(cls, experiment: Experiment) -> OfflineResult | None:
+        """Return the last evaluation of an experiment's variants, None without one."""
+        found = OfflineEvaluation.objects.filter(experiment=experiment).select_related("judgement_set").first()
+        return cls(found) if found else None
+
+    @property
+    def pk(self) -> int:
+        return int(self.evaluation.pk)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        return dict(self.evaluation.content)
+
+    @property
+    def judgement_set(self) -> str:
+        return self.evaluation.judgement_set.name
+
+    @property
+    def made_at(self) -> datetime:
+        return self.evaluation.made_at
+
+    @property
+    def configs(self) -> list[str]:
+        """The configs' names; the others are compared with the first."""
+        return list(self.content["configs"])
+
+    @property
+    def metrics(self) -> list[str]:
+        return list(next(iter(self.content["configs"].values()), {}))
+
+    @property
+    def means(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+        """Yield each config with the mean and the interval of every metric."""
+        for name, metrics in self.content["configs"].items():
+            yield name, [(f"{one['mean']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}") for one in metrics.values()]
+
+    @property
+    def differences(self) -> Iterator[dict[str, Any]]:
+        """Yield what the table of differences from the first config shows, with its verdict: better, worse or ''."""
+        for pair in self.content["pairs"]:
+            yield {
+                "config": pair["config"],
+                "metric": pair["metric"],
+                "difference": f"{pair['mean']:+.3f}",
+                "interval": f"{pair['low']:+.3f} to {pair['high']:+.3f}",
+                "queries": f"{pair['wins']:,} / {pair['losses']:,} / {pair['ties']:,}",
+                "detectable": "–" if pair["detectable"] is None else f"{pair['detectable']:.3f}",
+                "verdict": "better" if pair["low"] > 0 else "worse" if pair["high"] < 0 else "",
+            }
+
+    @property
+    def changed(self) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
+        """Yield config, won or lost, and the queries."""
+        for name, found in self.content["changed"].items():
+            for what in ("won", "lost"):
+                if found[what]:
+                    yield name, what, found[what]
+
+
+@dataclass(frozen=True)
+class OfflinePage:
+    """One evaluation, the last one unless another is asked for, with those of its judgement set before and after it."""
+
+    result: OfflineResult | None
+    notice: str = ""
+
+    @classmethod
+    def of(cls, asked: Mapping[str, str]) -> OfflinePage:
+        """Return the page of an address: `evaluation`, a number, or the last one."""
+        wanted = asked.get("evaluation", "")
+        rows = OfflineEvaluation.objects.select_related("judgement_set", "experiment")
+        found = rows.filter(pk=int(wanted)).first() if wanted.isdecimal() and len(wanted) < 18 else None
+        notice = f"There is no evaluation {wanted[:20]!r}: this is the last one." if wanted and not found else ""
+        last = found or rows.first()
+        return cls(OfflineResult(last), notice) if last else cls(None)
+
+    @cached_property
+    def history(self) -> list[tuple[OfflineEvaluation, list[tuple[str, str]]]]:
+        """The last evaluations of the same judgement set, newest first: each config with its nDCG@10."""
+        if self.result is None:
+            return []
+        rows = OfflineEvaluation.objects.filter(judgement_set=self.result.evaluation.judgement_set)
+        return [
+            (row, [(name, f"{metrics[NDCG]['mean']:.3f}") for name, metrics in row.content["configs"].items()])
+            for row in rows.select_related("experiment")[:MOST_EVALUATIONS]
+        ]
+
+    @property
+    def chart(self) -> SafeString:
+        """nDCG@10 of each config, evaluation by evaluation; variants of experiments under both names."""
+        points: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for number, (row, _) in enumerate(reversed(self.history), 1):
+            for name, metrics in row.content["configs"].items():
+                label = f"{row.experiment.name}: {name}" if row.experiment else name
+                points[label].append((number, metrics[NDCG]["mean"]))
+        return draw_lines(
+            f"{NDCG} over time", "The mean over the queries of the judgement set, evaluation by evaluation.",
+            [Line(name, found) for name, found in points.items()], x_label="evaluation", y_label=NDCG,
+        )  # fmt: skip
+
+    @property
+    def others(self) -> list[OfflineEvaluation]:
+        """The last evaluation of each other judgement set."""
+        if self.result is None:
+            return []
+        rows = OfflineEvaluation.objects.exclude(judgement_set=self.result.evaluation.judgement_set)
+        last: dict[int, OfflineEvaluation] = {}
+        for row in rows.select_related("judgement_set").defer("content").order_by("made_at", "pk"):
+            last[row.judgement_set_id] = row
+        return sorted(last.values(), key=lambda row: row.judgement_set.name)
