@@ -14,6 +14,8 @@ from experiments.models import OfflineEvaluation
 from experiments.offline_pages import OfflinePage
 from retrieval import indexing
 from retrieval.evaluation.judgements import JudgementsError
+from retrieval.evaluation.judgements import JudgementSet as Graded
+from retrieval.evaluation.metrics import build_report_measures, score_rankings
 from retrieval.models import Judgement, JudgementSet, PastQuery
 from tests.experiments.log_factories import make_experiment
 from tests.factories import make_product
@@ -179,3 +181,10 @@ def test_an_experiments_report_shows_its_variants_offline(small_shop, analyst):
     page = see(analyst, "/reports/ranking/")
     assert "<h2>Offline</h2>" in page
     assert "Against a, query by query" in page
+
+
+def test_mean_average_precision_counts_every_relevant_product():
+    graded = Graded({"q": "mug"}, {"q": {"A": 3, "B": 0, "C": 3}})
+    scores = score_rankings({"q": ["A", "B", "C"]}, graded, 3, build_report_measures)
+    assert scores.mean("MAP@100") == pytest.approx((1 + 2 / 3) / 2)
+    assert (scores.mean("recall@10"), scores.mean("MRR@10"), scores.mean("Judged@10")) == (1, 1, 1)
