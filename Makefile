@@ -17,7 +17,7 @@ $(error PROFILE=$(PROFILE) is unknown, expected one of: embedded, services)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint fix bench train-default services lock clean
+.PHONY: help demo run test lint fix bench train-default loop services lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ train-default: $(VENV)/installed ## Train the reranker that comes with the proje
 	rm -rf retrieval/learning/built_in/default-reranker
 	mkdir -p retrieval/learning/built_in
 	cp -r var/train-default/models/versions/default-reranker retrieval/learning/built_in/
+
+loop: $(VENV)/installed ## Go once around the whole loop: simulated clicks, a model from them, tests, promotion
+	SEARCHSITE_DATA_DIR=$(abspath var/loop) DATABASE_URL= SEARCHSITE_RERANKER=none $(BIN)/python manage.py close_loop $(ARGS)
 
 services: ## Start the services profile with Docker
 	docker compose up --build

@@ -1,0 +1,226 @@
+"""The whole loop, once: clicks become judgements, judgements a model, the model a test, and its winner what serves."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from django.core.management import call_command
+
+from catalog.management.commands.make_sample_shop import write_shop, write_table
+from catalog.models import Product
+from experiments import control, reports
+from experiments.models import Experiment, Variant
+from retrieval import registry
+from retrieval.engine.config import SearchConfig, get_config
+from retrieval.engine.types import Query
+from retrieval.evaluation.compare import estimate_means
+from retrieval.evaluation.metrics import ndcg
+from retrieval.generations import get_analyzer
+from retrieval.learning.examples import LabelledQuery, split_queries
+from retrieval.live import CROSS_ENCODER
+from retrieval.models import ModelVersion
+from retrieval.promotion import promote
+from retrieval.setup import get_pipeline
+
+JUDGEMENTS, CHALLENGER, CHAMPION = "loop-clicks", "loop-reranker", "champion"
+BROKEN = {"fusion": "lexical", "lexical_share": 1.0, "correct_spelling": False, "depth": 10}
+ASKED = ("asked-queries.tsv", "asked-qrels.tsv")
+READ = {"rerank_depth": 20, "rerank_blend": 0.6}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of everything: products and queries of the shop, visitors of each part, steps of the training."""
+
+    products: int = 3000
+    queries: int = 1200
+    visitors: int = 6000
+    tested: int = 4000  # visitors of the A/B test
+    mixed: int = 1500  # visitors of the interleaving
+    broken: int = 2000  # visitors of the test of a broken ranking
+    steps: int = 300
+    seed: int = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: what was done, and what came of it."""
+
+    step: str
+    result: str
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop over a shop of its own in `folder`; `tell` is given what each step does before it does it."""
+
+    folder: Path
+    size: Size
+    tell: Callable[[str], None] = lambda text: None
+
+    def run(self) -> Iterator[Row]:
+        """Yield a row after each step. Raises CommandError or EngineError where one cannot be done."""
+        yield from self.open_shop()
+        yield from self.learn_from_clicks()
+        yield self.compare("by true grades, queries nobody asked", self.held_out)
+        yield from self.test_by_interleaving()
+        yield from self.test_by_purchases()
+        yield from self.stop_a_broken_one()
+
+    # --- the steps -------------------------------------------------------------------------------------
+
+    def open_shop(self) -> Iterator[Row]:
+        """Fill and index the shop; its queries are split before anybody asks one."""
+        self.tell("filling and indexing the shop")
+        count = write_shop(self.folder, self.size.products, self.size.queries, self.size.seed)
+        if not Product.objects.exists():
+            self._call("import_products", str(self.folder / "products.jsonl.gz"))
+            self._call("reindex")
+        self._write_asked()
+        asked = count - len(self.held_out)
+        yield Row("shop", f"{self.size.products:,} products; {asked:,} queries asked, {len(self.held_out):,} kept out")
+
+    def learn_from_clicks(self) -> Iterator[Row]:
+        """Shoppers use the champion; a challenger learns from their clicks alone, and meets the gate."""
+        yield self._row("shoppers of the champion", self._simulate(self.size.visitors, 1))
+        self.tell("judging by clicks")
+        judged = self._call("judge_clicks", JUDGEMENTS, "--model", "pbm")
+        yield self._row("judgements by the click model", judged)
+        self.tell("training the challenger from judgements alone")
+        options = ("--name", CHALLENGER, "--source", f"judgements:{JUDGEMENTS}", "--steps", str(self.size.steps))
+        reading = ("--rerank-depth", str(READ["rerank_depth"]), "--rerank-blend", str(READ["rerank_blend"]))
+        self._call("train_reranker", *options, *reading)
+        verdict = self.challenger.verdict
+        yield Row("gate, by held-out judgements", str(verdict.get("reason", "not judged")))
+
+    def test_by_interleaving(self) -> Iterator[Row]:
+        """Both rankings on one page."""
+        experiment = self._start("loop-interleaving", Experiment.Kind.INTERLEAVING, self.changes)
+        self._simulate(self.size.mixed, 2)
+        yield Row("interleaving", self._report(experiment))
+        control.stop(experiment, "decided")
+
+    def test_by_purchases(self) -> Iterator[Row]:
+        """An A/B test; the winner serves everybody."""
+        experiment = self._start("loop-ab", Experiment.Kind.AB, self.changes)
+        self._simulate(self.size.tested, 3)
+        yield Row("A/B test", self._report(experiment))
+        state = experiment.report.content["state"]
+        control.stop(experiment, "decided")
+        if state == "winner":
+            promote(CROSS_ENCODER, str(registry.folder_of(CHALLENGER)))
+            yield Row("promoted", f"{CHALLENGER} serves")
+        else:
+            yield Row("promoted", f"nothing: the test says {state!r}")
+
+    def stop_a_broken_one(self) -> Iterator[Row]:
+        """A ranking broken on purpose is stopped by its guardrails."""
+        experiment = self._start("loop-broken", Experiment.Kind.AB, BROKEN)
+        self._simulate(self.size.broken, 4)
+        self._report(experiment)
+        experiment.refresh_from_db()
+        yield Row("a broken ranking", experiment.stop_reason or "was not stopped")
+
+    # --- what they share -------------------------------------------------------------------------------
+
+    @property
+    def challenger(self) -> ModelVersion:
+        return ModelVersion.objects.get(name=CHALLENGER)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        return {"reranker": self.challenger.exported, **READ}
+
+    @cached_property
+    def grades(self) -> dict[str, dict[str, float]]:
+        """True grades by query text and SKU."""
+        texts = {row["query_id"]: row["query"] for row in _read(self.folder / "queries.tsv")}
+        found: dict[str, dict[str, float]] = {text: {} for text in texts.values()}
+        for row in _read(self.folder / "qrels.tsv"):
+            found[texts[row["query_id"]]][row["doc_id"]] = float(row["relevance"])
+        return found
+
+    @cached_property
+    def held_out(self) -> list[str]:
+        """The queries that no shopper asks, none of them nearly the same as one that is asked."""
+        queries = [LabelledQuery(text, {1: 3.0}, "truth") for text in self.grades]
+        split = split_queries(queries, get_analyzer(), seed=self.size.seed)
+        return [query.text for query in split.held_out]
+
+    def compare(self, name: str, texts: list[str]) -> Row:
+        """Return how much the challenger gains over the champion, nDCG@10 by true grades."""
+        self.tell("comparing both by true grades")
+        own = get_config("hybrid")
+        ranked = self._score(own, texts), self._score(SearchConfig.from_dict(own.to_dict() | self.changes), texts)
+        [gain] = estimate_means((ranked[1] - ranked[0])[:, None])
+        ends = f"95 % interval {gain.low:+.3f} to {gain.high:+.3f}"
+        return Row(name, f"nDCG@10 {ranked[0].mean():.3f} to {ranked[1].mean():.3f}: {gain.mean:+.3f}, {ends}")
+
+    def _score(self, config: SearchConfig, texts: list[str]) -> npt.NDArray[np.float64]:
+        pipeline = get_pipeline(config)
+        ids = dict(Product.objects.values_list("sku", "pk"))
+        scores = []
+        for text in texts:
+            graded = {ids[sku]: grade for sku, grade in self.grades[text].items() if sku in ids}
+            hits = pipeline.search(Query(text, page_size=10)).hits
+            scores.append(ndcg([hit.product_id for hit in hits], graded))
+        return np.array(scores)
+
+    def _write_asked(self) -> None:
+        """Write the queries that shoppers ask with their grades, beside all of them."""
+        kept = set(self.held_out)
+        asked = {
+            row["query_id"]: row["query"] for row in _read(self.folder / "queries.tsv") if row["query"] not in kept
+        }
+        grades = [tuple(row.values()) for row in _read(self.folder / "qrels.tsv") if row["query_id"] in asked]
+        write_table(self.folder / ASKED[0], ("query_id", "query"), asked.items())
+        write_table(self.folder / ASKED[1], ("query_id", "doc_id", "relevance"), grades)
+
+    def _simulate(self, visitors: int, seed: int) -> dict[str, Any]:
+        self.tell(f"{visitors:,} shoppers")
+        truth = ",".join(str(self.folder / name) for name in ASKED)
+        options = ("--visitors", str(visitors), "--seed", str(seed), "--days", "7", "--truth", truth, "--backdate")
+        return self._call("simulate_shoppers", *options)
+
+    def _start(self, name: str, kind: str, changes: Mapping[str, Any]) -> Experiment:
+        """Return a running experiment of the champion and a challenger, one of an earlier loop deleted."""
+        Experiment.objects.filter(name=name).delete()
+        experiment = Experiment.objects.create(name=name, kind=kind, metric="ctr", hypothesis="The loop's own.")
+        Variant.objects.create(experiment=experiment, name=CHAMPION, is_champion=True)
+        Variant.objects.create(experiment=experiment, name="challenger", changes=dict(changes))
+        control.start(experiment)
+        experiment.refresh_from_db()
+        return experiment
+
+    @staticmethod
+    def _report(experiment: Experiment) -> str:
+        experiment.refresh_from_db()
+        content: dict[str, Any] = reports.refresh(experiment).content
+        return str(content["sentence"])
+
+    @staticmethod
+    def _call(command: str, *options: str) -> dict[str, Any]:
+        """Run a command and return what it prints as JSON."""
+        output = StringIO()
+        call_command(command, *options, "--json", stdout=output)
+        found: dict[str, Any] = json.loads(output.getvalue() or "{}")
+        return found
+
+    @staticmethod
+    def _row(step: str, facts: Mapping[str, Any]) -> Row:
+        flat = {name: value for name, value in facts.items() if isinstance(value, int | float | str) and value != ""}
+        return Row(step, ", ".join(f"{name} {value}" for name, value in flat.items()))
+
+
+def _read(path: Path) -> Iterator[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file, delimiter="\t")
