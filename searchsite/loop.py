@@ -106,21 +106,21 @@ class Loop:
         """Both rankings on one page."""
         experiment = self._start("loop-interleaving", Experiment.Kind.INTERLEAVING, self.changes)
         self._simulate(self.size.mixed, 2)
-        yield Row("interleaving", self._report(experiment))
+        yield Row("interleaving", self._report(experiment)["sentence"])
         control.stop(experiment, "decided")
 
     def test_by_purchases(self) -> Iterator[Row]:
         """An A/B test; the winner serves everybody."""
         experiment = self._start("loop-ab", Experiment.Kind.AB, self.changes)
         self._simulate(self.size.tested, 3)
-        yield Row("A/B test", self._report(experiment))
-        state = experiment.report.content["state"]
+        found = self._report(experiment)
+        yield Row("A/B test", found["sentence"])
         control.stop(experiment, "decided")
-        if state == "winner":
+        if found["state"] == "winner":
             promote(CROSS_ENCODER, str(registry.folder_of(CHALLENGER)))
             yield Row("promoted", f"{CHALLENGER} serves")
         else:
-            yield Row("promoted", f"nothing: the test says {state!r}")
+            yield Row("promoted", f"nothing: the test says {found['state']!r}")
 
     def stop_a_broken_one(self) -> Iterator[Row]:
         """A ranking broken on purpose is stopped by its guardrails."""
@@ -202,10 +202,10 @@ class Loop:
         return experiment
 
     @staticmethod
-    def _report(experiment: Experiment) -> str:
+    def _report(experiment: Experiment) -> dict[str, Any]:
         experiment.refresh_from_db()
         content: dict[str, Any] = reports.refresh(experiment).content
-        return str(content["sentence"])
+        return content
 
     @staticmethod
     def _call(command: str, *options: str) -> dict[str, Any]:
