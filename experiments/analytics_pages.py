@@ -68,7 +68,8 @@ class SearchesPage:
         """Return the table; raises KeyError for an unknown one."""
         plan = TABLES[key]
         rows = self._count_refused() if key == "refused" else self.content.get(key, [])
-        return Table(key, plan, [add_shares(row) for row in rows])
+        newest_first = rows[::-1] if key == "days" else rows
+        return Table(key, plan, [add_shares(row) for row in newest_first])
 
     def _count_refused(self) -> list[dict[str, Any]]:
         if not self.content:
@@ -113,7 +114,7 @@ class SearchesPage:
 
 
 def _share(name: str, totals: Mapping[str, int]) -> str:
-    return f"{totals[name] / totals['searches']:.1%}" if totals["searches"] else "–"
+    return f"{100 * totals[name] / totals['searches']:.1f} %" if totals["searches"] else "–"
 
 
 TOTALS: dict[str, Callable[[Mapping[str, int]], str]] = {

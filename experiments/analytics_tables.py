@@ -30,7 +30,9 @@ class Column:
             return "–"
         if self.unit == "money":
             return format_price(value, settings.SEARCHSITE["CURRENCY"])
-        forms = {"count": "{:,}", "share": "{:.1%}", "ms": "{:,.1f} ms", "number": "{:.1f}"}
+        if self.unit == "share":
+            return f"{100 * value:.1f} %"
+        forms = {"count": "{:,}", "ms": "{:,.1f} ms", "number": "{:.1f}"}
         return forms.get(self.unit, "{}").format(value)
 
 

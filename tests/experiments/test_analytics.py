@@ -284,3 +284,12 @@ def test_one_process_sums_up_at_a_time():
     finally:
         cache.delete(analytics.LOCK)
     assert analytics.refresh() == 1
+
+
+def test_the_newest_day_stands_first(analyst):
+    log_search(days_ago=3)
+    log_search()
+    analytics.refresh()
+    days = [row["day"] for row in read_csv(analyst, "days")]
+    assert days == sorted(days, reverse=True)
+    assert len(days) == 2
