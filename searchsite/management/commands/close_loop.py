@@ -7,7 +7,7 @@ import time
 from argparse import ArgumentParser
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from django.conf import settings
 from django.core.management import call_command
@@ -49,7 +49,7 @@ class Command(BaseCommand):
         table = Table("step", "result", title=f"The loop, {minutes:.1f} minutes")
         for row in rows:
             table.add_row(row.step, row.result)
-        Console(file=self.stdout).print(table)
+        Console(file=cast(IO[str], self.stdout)).print(table)
         self.stdout.write("The reports: manage.py serve, then /reports/")
 
     def _tell(self, text: str) -> None:
