@@ -66,6 +66,7 @@ def measure(graded: Graded, relevant_from: int, pipelines: Mapping[str, Pipeline
     pairs = tuple(pair for name in others for pair in compare(name, scores[name], first, scores[first]))
     estimates = {name: estimate_scores(found) for name, found in scores.items()}
     return to_dict(Evaluation(counted, relevant_from, missing, answers, scores, estimates, pairs)) | {
+        "metrics": list(build_report_measures(relevant_from)),
         "relevant_from": relevant_from / STEPS,
         "left_out": len(graded.queries) - len(counted.queries),
         "changed": {name: find_changed(scores[first], scores[name], counted.queries) for name in others},

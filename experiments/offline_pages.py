@@ -49,17 +49,18 @@ class OfflineResult:
     @property
     def configs(self) -> list[str]:
         """The configs' names; the others are compared with the first."""
-        return list(self.content["configs"])
+        return self.evaluation.names
 
     @property
     def metrics(self) -> list[str]:
-        return list(next(iter(self.content["configs"].values()), {}))
+        return list(self.content["metrics"])
 
     @property
     def means(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         """Yield each config with the mean and the interval of every metric."""
-        for name, metrics in self.content["configs"].items():
-            yield name, [(f"{one['mean']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}") for one in metrics.values()]
+        for name in self.configs:
+            found = [self.content["configs"][name][metric] for metric in self.metrics]
+            yield name, [(f"{one['mean']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}") for one in found]
 
     @property
     def differences(self) -> Iterator[dict[str, Any]]:
@@ -78,10 +79,10 @@ class OfflineResult:
     @property
     def changed(self) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
         """Yield config, won or lost, and the queries."""
-        for name, found in self.content["changed"].items():
+        for name in self.configs[1:]:
             for what in ("won", "lost"):
-                if found[what]:
-                    yield name, what, found[what]
+                if queries := self.content["changed"][name][what]:
+                    yield name, what, queries
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class OfflinePage:
             return []
         rows = OfflineEvaluation.objects.filter(judgement_set=self.result.evaluation.judgement_set)
         return [
-            (row, [(name, f"{metrics[NDCG]['mean']:.3f}") for name, metrics in row.content["configs"].items()])
+            (row, [(name, f"{row.content['configs'][name][NDCG]['mean']:.3f}") for name in row.names])
             for row in rows.select_related("experiment")[:MOST_EVALUATIONS]
         ]
 
@@ -117,9 +118,9 @@ class OfflinePage:
         """nDCG@10 of each config, evaluation by evaluation; variants of experiments under both names."""
         points: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for number, (row, _) in enumerate(reversed(self.history), 1):
-            for name, metrics in row.content["configs"].items():
+            for name in row.names:
                 label = f"{row.experiment.name}: {name}" if row.experiment else name
-                points[label].append((number, metrics[NDCG]["mean"]))
+                points[label].append((number, row.content["configs"][name][NDCG]["mean"]))
         return draw_lines(
             f"{NDCG} over time", "The mean over the queries of the judgement set, evaluation by evaluation.",
             [Line(name, found) for name, found in points.items()], x_label="evaluation", y_label=NDCG,

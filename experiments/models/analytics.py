@@ -137,3 +137,8 @@ class OfflineEvaluation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.judgement_set} at {self.made_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def names(self) -> list[str]:
+        """The configs' names in order, which a database need not keep for the names of a JSON object."""
+        return [config["name"] for config in self.configs]

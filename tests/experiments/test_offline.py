@@ -63,9 +63,11 @@ def make_evaluation(judgement_set: JudgementSet, values: dict[str, list[float]],
     estimate = {name: {"nDCG@10": {"mean": sum(each) / 3, "low": 0.0, "high": 1.0}} for name, each in values.items()}
     content = {
         "queries": 3, "judgements": 6, "relevant_from": 3.0, "left_out": 0, "configs": estimate, "pairs": [],
-        "notes": [], "changed": {},
+        "notes": [], "changed": {}, "metrics": ["nDCG@10"],
     }  # fmt: skip
-    return OfflineEvaluation.objects.create(judgement_set=judgement_set, content=content, **facts)
+    return OfflineEvaluation.objects.create(
+        judgement_set=judgement_set, content=content, configs=[{"name": name} for name in values], **facts
+    )
 
 
 def test_configs_are_compared_with_the_first_query_by_query(small_shop):
