@@ -203,5 +203,5 @@ def test_what_is_written_is_read_back_the_same(write, tmp_path):
 def test_few_questions_are_put_to_the_database(write, django_assert_max_num_queries):
     lines = "query\tsku\tgrade\n" + "".join(f"mug {n}\tS{n}\t1\n" for n in range(1500))
     ratings = read_rating_file(write(lines))
-    with django_assert_max_num_queries(20):
+    with django_assert_max_num_queries(30):
         import_ratings("shop", ratings)
