@@ -25,6 +25,7 @@ CSV_COLUMNS = (
 )  # fmt: skip
 LABELS = {metric.key: metric.label for metric in (*METRICS, *GUARDED)}
 PLANS: dict[str, MetricPlan] = {metric.key: metric for metric in METRICS}
+FUNNEL = ("searched", "clicked", "added", "bought")
 NO_REPORT = {"state": "no visitors", "sentence": "No report has been made yet: that is done every few minutes."}
 
 
@@ -125,16 +126,18 @@ class ReportPage:
     @property
     def guardrails(self) -> Iterator[tuple[str, str, str, str]]:
         """Yield variant, metric, state and reason."""
-        for variant, found in self.content.get("guardrails", {}).items():
-            for key, one in found.items():
-                yield variant, LABELS[key], one["state"], one["reason"]
+        for variant, found in sorted(self.content.get("guardrails", {}).items()):
+            for metric in GUARDED:
+                yield variant, metric.label, found[metric.key]["state"], found[metric.key]["reason"]
 
     @property
     def funnel(self) -> Iterator[tuple[str, list[tuple[str, int, float]]]]:
         """Yield each variant with its steps: name, visitors, and their share of those who searched in percent."""
-        for variant, steps in self.content.get("funnel", {}).items():
-            searched = max(steps["searched"], 1)
-            yield variant, [(name, count, 100 * count / searched) for name, count in steps.items()]
+        funnel = self.content.get("funnel", {})
+        for variant in self.content["variants"] if funnel else ():
+            counts = funnel[variant]  # some databases keep no order of names
+            searched = max(counts["searched"], 1)
+            yield variant, [(name, counts[name], 100 * counts[name] / searched) for name in FUNNEL]
 
     @cached_property
     def queries(self) -> list[tuple[str, str, list[dict[str, Any]]]]:
@@ -146,7 +149,7 @@ class ReportPage:
         for one in lists:
             one["champion_products"] = [(sku, titles.get(sku, sku)) for sku in one["champion_list"]]
             one["variant_products"] = [(sku, titles.get(sku, sku)) for sku in one["variant_list"]]
-        return [(variant, name, queries) for variant, each in found.items() for name, queries in each.items()]
+        return [(variant, name, each[name]) for variant, each in sorted(found.items()) for name in ("gained", "lost")]
 
 
 def list_reports() -> list[ReportPage]:

@@ -11,7 +11,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from experiments.intake import take_in_spool
-from experiments.models import Event, Refusal, SearchLog, TakenBatch
+from experiments.models import Event, Refusal, SearchLog, TakenBatch, VisitorDay
 from experiments.signals import visitor_erased
 
 BATCH_SIZE = 5_000  # rows of one transaction: writers wait for none longer
@@ -50,7 +50,8 @@ def erase(client_id: str) -> dict[str, int]:
     with transaction.atomic():
         searches, _ = SearchLog.objects.filter(client_id=client_id).delete()
         events, _ = Event.objects.filter(client_id=client_id).delete()
-        counts = {"searches": searches, "events": events}
+        days, _ = VisitorDay.objects.filter(client_id=client_id).delete()
+        counts = {"searches": searches, "events": events, "days in experiments": days}
         answers: list[Any] = visitor_erased.send(Event, client_id=client_id)
         for _, others in answers:
             counts |= others

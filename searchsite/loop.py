@@ -33,6 +33,7 @@ from retrieval.setup import get_pipeline
 
 JUDGEMENTS, CHALLENGER, CHAMPION = "loop-clicks", "loop-reranker", "champion"
 BROKEN = {"fusion": "lexical", "lexical_share": 1.0, "correct_spelling": False, "depth": 10}
+EXPLORED = {"dense_weight": 0.3, "fusion": "weighted"}
 ASKED = ("asked-queries.tsv", "asked-qrels.tsv")
 READ = {"rerank_depth": 20, "rerank_blend": 0.6}
 
@@ -90,8 +91,14 @@ class Loop:
         yield Row("shop", f"{self.size.products:,} products; {asked:,} queries asked, {len(self.held_out):,} kept out")
 
     def learn_from_clicks(self) -> Iterator[Row]:
-        """Shoppers use the champion; a challenger learns from their clicks alone, and meets the gate."""
+        """Shoppers use the champion; a challenger learns from their clicks alone, and meets the gate.
+
+        The champion is interleaved with another ranking meanwhile: where a product always has the same place, nobody
+        can tell what its place and what the product itself is worth.
+        """
+        experiment = self._start("loop-collecting", Experiment.Kind.INTERLEAVING, EXPLORED)
         yield self._row("shoppers of the champion", self._simulate(self.size.visitors, 1))
+        control.stop(experiment, "collected")
         self.tell("judging by clicks")
         judged = self._call("judge_clicks", JUDGEMENTS, "--model", "pbm")
         yield self._row("judgements by the click model", judged)

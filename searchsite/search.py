@@ -10,7 +10,7 @@ from django.conf import settings
 
 from catalog.models import Product
 from catalog.money import to_major
-from experiments.events import record_search
+from experiments.events import is_simulating, record_search
 from experiments.mixed import is_mixable, search_mixed
 from experiments.references import Reference, sign
 from experiments.serving import Choice, choose
@@ -90,7 +90,7 @@ def search_products(
     choice = choose_ranking(query, visitor, config_name, forced)
     results, teams = search_as_chosen(query, choice, visitor)
     products = {product.pk: product for product in Product.objects.in_order([hit.product_id for hit in results.hits])}
-    if query.page == 1 and not results.notice:
+    if query.page == 1 and not results.notice and not is_simulating():
         record_query(results.searched_text, results.total)
     found = tuple((products[hit.product_id], hit) for hit in results.hits if hit.product_id in products)
     if visitor is None:

@@ -75,7 +75,10 @@ class SearchLog(models.Model):
     class Meta:
         verbose_name = "search"
         verbose_name_plural = "searches"
-        indexes = [models.Index(fields=["client_id", "timestamp"], name="search_client_time")]
+        indexes = [
+            models.Index(fields=["client_id", "timestamp"], name="search_client_time"),
+            models.Index(fields=["received_at"], name="search_received"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.user_query or 'all products'} ({self.query_id})"
@@ -113,6 +116,7 @@ class Event(models.Model):
         indexes = [
             models.Index(fields=["action_name", "timestamp"], name="event_action_time"),
             models.Index(fields=["client_id", "timestamp"], name="event_client_time"),
+            models.Index(fields=["received_at"], name="event_received"),
         ]
 
     def __str__(self) -> str:

@@ -14,6 +14,7 @@ from experiments.assignment import SLOTS, Arm, Plan, Targeting, make_salt
 from retrieval.engine.config import SearchConfig
 from retrieval.engine.types import EngineError
 
+RESERVED = ("login", "logout", "offline", "searches", "see")  # pages beside those of experiments
 SHARE = (MinValueValidator(0.0), MaxValueValidator(1.0))
 
 
@@ -110,6 +111,8 @@ class Experiment(models.Model):
         )
 
     def clean(self) -> None:
+        if self.name in RESERVED:
+            raise ValidationError({"name": f"Reports have a page of the name {self.name!r}: choose another."})
         for name in ("devices", "languages", "segments"):
             if not _is_list_of_texts(getattr(self, name)):
                 raise ValidationError({name: 'Expected a list of texts, such as ["one", "other"].'})

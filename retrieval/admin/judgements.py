@@ -172,6 +172,7 @@ class JudgementAdmin(ModelAdmin):
     search_fields = ("query", "sku")
     autocomplete_fields = ("judgement_set",)
     ordering = ("judgement_set", "query", "-grade", "sku")
+    readonly_fields = ("impressions", "clicks", "low", "high")  # of clicks: not for people to give
     show_full_result_count = False
 
     def has_module_permission(self, request: HttpRequest) -> bool:
