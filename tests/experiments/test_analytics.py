@@ -34,7 +34,8 @@ def log_search(text: str = "mug", client_id: str = "ada", *, days_ago: float = 0
 
 def summary(days: int = 28, *, with_simulated: bool = True) -> dict[str, Any]:
     analytics.refresh()
-    return SearchSummary.objects.get(days=days, with_simulated=with_simulated).content
+    content: dict[str, Any] = SearchSummary.objects.get(days=days, with_simulated=with_simulated).content
+    return content
 
 
 def texts(rows: list[dict[str, Any]]) -> list[str]:
@@ -188,7 +189,7 @@ def analyst(client):
 def see(analyst, address: str = "/reports/searches/") -> str:
     response = analyst.get(address)
     assert response.status_code == 200
-    return response.content.decode()
+    return str(response.content.decode())
 
 
 def read_csv(analyst, table: str, asked: str = "") -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from io import StringIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_products_are_judged_as_planted_though_the_worst_were_shown_first(log):
         assert grades["best"] == 3
         assert grades["good"] >= 2
         assert max(grades["poor"], grades["worst"]) <= 1
-    rows = {row.sku: row for row in Judgement.objects.filter(query="mug")}
+    rows: dict[str, Any] = {row.sku: row for row in Judgement.objects.filter(query="mug")}
     ctr = {sku: row.clicks / row.impressions for sku, row in rows.items()}
     assert ctr["worst"] > ctr["best"]
     assert all(row.impressions == 1200 for row in rows.values())

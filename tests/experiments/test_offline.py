@@ -55,7 +55,7 @@ def analyst(client):
 def see(analyst: Any, address: str = "/reports/offline/") -> str:
     response = analyst.get(address)
     assert response.status_code == 200
-    return response.content.decode()
+    return str(response.content.decode())
 
 
 def make_evaluation(judgement_set: JudgementSet, values: dict[str, list[float]], **facts: Any) -> OfflineEvaluation:
@@ -108,7 +108,7 @@ def test_the_variants_of_an_experiment_are_compared_with_its_champion(small_shop
     found = json.loads(capsys.readouterr().out)
     assert list(found["configs"]) == ["a", "b"]
     assert found["settings"][1]["dense_weight"] == pytest.approx(0.1)
-    assert OfflineEvaluation.objects.get().experiment.name == "ranking"
+    assert OfflineEvaluation.objects.get(experiment__name="ranking")
 
 
 def test_the_command_tells_the_figures(small_shop, capsys):

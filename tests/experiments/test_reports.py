@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,7 @@ def fill(experiment: Experiment, rates: dict[str, float], visitors: int = 2000, 
     VisitorDay.objects.bulk_create(rows)
 
 
-def report(experiment: Experiment) -> dict:
+def report(experiment: Experiment) -> dict[str, Any]:
     return make_report(experiment)[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -19,7 +20,7 @@ from experiments.serving import forget_running
 pytestmark = pytest.mark.django_db
 
 
-def make(name: str = "words", changes: dict | None = None, **facts: object) -> Experiment:
+def make(name: str = "words", changes: dict[str, Any] | None = None, **facts: object) -> Experiment:
     experiment = Experiment.objects.create(name=name, **facts)
     Variant.objects.create(experiment=experiment, name="own", is_champion=True)
     Variant.objects.create(experiment=experiment, name="words", changes=changes or {"fusion": "lexical"})
@@ -117,7 +118,8 @@ def test_the_report_page_needs_the_permission_and_no_admin(filled, client):
     assert client.get(address).status_code == 403
     reader.user_permissions.add(Permission.objects.get(codename="view_report"))
     page = Client()
-    assert page.post("/reports/login/", {"username": "analyst", "password": "secret"}).url == "/reports/"
+    answer = page.post("/reports/login/", {"username": "analyst", "password": "secret"})
+    assert answer["Location"] == "/reports/"
     assert b"words" in page.get("/reports/").content
     found = page.get(address).content.decode()
     assert "Not yet: " in found
@@ -155,7 +157,7 @@ def test_an_admin_makes_starts_watches_and_stops_an_experiment(admin_client, fil
 
     def press(button: str) -> str:
         address = reverse(f"admin:experiments_experiment_{button}", args=[experiment.pk])
-        return admin_client.post(address, follow=True).content.decode()
+        return str(admin_client.post(address, follow=True).content.decode())
 
     assert "depth runs" in press("start")
     assert "is running already" in press("start")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -35,7 +36,8 @@ SHORT = Population(searches_sigma=0.3, bot_share=0.05, bot_searches=10)
 
 
 def make_plan(visitors: int = 20, seed: int = 1, **facts) -> Plan:
-    return Plan(visitors, seed, **{"days": 4.0, "until": UNTIL, "model": EAGER, "population": SHORT} | facts)
+    usual: dict[str, Any] = {"days": 4.0, "until": UNTIL, "model": EAGER, "population": SHORT}
+    return Plan(visitors, seed, **usual | facts)
 
 
 def make_experiment(**facts) -> Experiment:
@@ -47,7 +49,7 @@ def make_experiment(**facts) -> Experiment:
     return Experiment.objects.get(pk=experiment.pk)
 
 
-def read_log() -> list[tuple]:
+def read_log() -> list[tuple[Any, ...]]:
     searches = SearchLog.objects.order_by("query_id").values_list("query_id", "timestamp", "text", "hit_skus")
     events = Event.objects.order_by("event_id").values_list("event_id", "timestamp", "object_id", "value_cents")
     return [*searches, *events]
@@ -75,6 +77,8 @@ def test_what_is_bought_was_added_and_clicked_in_a_search_that_showed_it(filled)
     }
     assert found["purchase"] < found["add_to_cart"] < found["click"]
     for event in Event.objects.all():
+        assert event.query_id is not None
+        assert event.position is not None
         search = shown[event.query_id]
         assert search.hit_skus[event.position - 1] == event.object_id
         assert search.client_id == event.client_id
