@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect
@@ -45,6 +47,7 @@ def is_open(experiment: Experiment | None) -> bool:
 class ExperimentAdmin(ServingAdmin):
     list_display = ("name", "kind", "show_status", "show_sentence", "started_at")
     list_filter = ("status", "kind")
+    list_select_related = ("report",)
     search_fields = ("name", "hypothesis")
     inlines = (VariantInline,)
     list_buttons = (("stop_all", "Stop all experiments"),)
@@ -66,8 +69,27 @@ class ExperimentAdmin(ServingAdmin):
         if is_open(experiment):
             return self.readonly_fields
         # A larger share brings visitors in and moves none; all else would mix two experiments in one result.
-        settled = ("name", "kind", "metric", "layer", "layer_from", "layer_to", "devices", "languages", "segments")
-        return (*self.readonly_fields, *settled)
+        settled = (
+            "guardrail_margin",
+            "name",
+            "kind",
+            "metric",
+            "layer",
+            "layer_from",
+            "layer_to",
+            "devices",
+            "languages",
+            "segments",
+        )
+        share = () if self.has_serve_permission(request) else ("traffic_share",)
+        return (*self.readonly_fields, *settled, *share)
+
+    def save_model(self, request: HttpRequest, experiment: Experiment, form: Any, change: bool) -> None:
+        """Save what was changed, no more: it may have been stopped meanwhile."""
+        if change:
+            experiment.save(update_fields=[name for name in form.changed_data if name in form.fields])
+        else:
+            super().save_model(request, experiment, form, change)
 
     def has_delete_permission(self, request: HttpRequest, experiment: Experiment | None = None) -> bool:
         is_running = experiment is not None and experiment.is_running
@@ -118,8 +140,11 @@ class ExperimentAdmin(ServingAdmin):
 
     def refresh(self, request: HttpRequest, object_id: int) -> HttpResponse:
         experiment = get_object_or_404(Experiment, pk=object_id)
-        reports.refresh(experiment)
-        messages.success(request, "The report is up to date.")
+        if experiment.started_at is None:
+            messages.error(request, f"{experiment.name} has not been started: there is nothing to count.")
+        else:
+            reports.refresh(experiment)
+            messages.success(request, "The report is up to date.")
         return self._back(experiment)
 
     def promote(self, request: HttpRequest, object_id: int) -> HttpResponse:

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from experiments.assignment import Arm, Plan, check_layers, make_salt
-from experiments.models import Experiment, Variant
+from experiments.models import Experiment, StoredReport, Variant
 from experiments.models.experiments import change_config
 from experiments.serving import forget_running
 from retrieval.engine.config import get_config
@@ -32,6 +32,9 @@ def start(experiment: Experiment) -> None:
     experiment.salt = make_salt()
     check_traffic(experiment, variants)
     experiment.variants.update(stopped_at=None, stop_reason="")
+    # Another run, other visitors: what the one before found stands in exports, not in this result.
+    experiment.visitor_days.all().delete()
+    StoredReport.objects.filter(experiment=experiment).delete()
     experiment.status, experiment.started_at = Experiment.Status.RUNNING, timezone.now()
     experiment.stopped_at, experiment.stop_reason = None, ""
     experiment.save()

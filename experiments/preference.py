@@ -35,9 +35,12 @@ class Preferred:
 def prefer(net_wins: npt.NDArray[np.float64], champion: str, variant: str) -> Preferred:
     """Return what visitors preferred, given how many more searches of each the variant won than it lost."""
     tally = tally_visitors(net_wins)
+    signs = np.sign(net_wins)
     if tally.total < 2 or not tally.wins_a + tally.wins_b:
         return Preferred("no visitors", "Not yet: nobody has chosen from either ranking.", 0, 0, tally.total)
-    signs = np.sign(net_wins)
+    if not signs.std():
+        told = f"Not yet: all {tally.total} visitors chose alike, too few to say how many more would."
+        return Preferred("not yet", told, tally.wins_a, tally.wins_b, 0)
     half = tally.total / 2  # two arms of half the visitors have as much information as all of them in one
     effect = Effect(float(signs.mean()), float(signs.std(ddof=1)) / math.sqrt(tally.total), round(half), round(half))
     interval = find_always_valid_interval(effect, alpha=ALPHA)

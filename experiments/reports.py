@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -25,6 +26,7 @@ from experiments.stats.sums import NotMeasurable
 from experiments.verdicts import Facts, say
 
 GUARD_ALPHA = 0.05
+logger = logging.getLogger(__name__)
 LOCK, LOCK_S = "experiments.refreshing", 600
 
 
@@ -49,12 +51,21 @@ def refresh_running() -> int:
         return 0
     try:
         wanted = models.Q(status=Experiment.Status.RUNNING) | models.Q(stopped_at__gt=models.F("report__made_at"))
+        wanted |= models.Q(stopped_at__isnull=False, report=None)
         found = list(Experiment.objects.filter(wanted))
-        for experiment in found:
-            refresh(experiment)
-        return len(found)
+        return sum(_refresh_alone(experiment) for experiment in found)
     finally:
         cache.delete(LOCK)
+
+
+def _refresh_alone(experiment: Experiment) -> bool:
+    """Make one report anew; an error is told, and keeps no other experiment from its guardrails."""
+    try:
+        refresh(experiment)
+    except Exception:
+        logger.exception("the report of experiment %s was not made", experiment.name)
+        return False
+    return True
 
 
 def stop_harmful(experiment: Experiment, guards: Mapping[str, Mapping[str, Guardrail]]) -> None:
@@ -78,28 +89,40 @@ def make_report(experiment: Experiment) -> tuple[dict[str, Any], dict[str, dict[
     alpha = find_bonferroni_alpha(max(len(others), 1), alpha=GUARD_ALPHA)
     guards = {name: guard(sample, champion, name, experiment.guardrail_margin, alpha) for name in others}
     ratio = check_ratio(sample, variants)
+    stopped = {variant.name: variant.stop_reason for variant in variants if variant.stopped_at}
     facts = Facts(
         experiment.metric,
         experiment.worthwhile_lift,
         ratio["is_broken"],
-        [one for one in comparisons if one.metric == experiment.metric],
+        # Visitors of a stopped variant see the champion: what they do says nothing about it any more.
+        [one for one in comparisons if one.metric == experiment.metric and one.variant not in stopped],
         len(days.days),
-        {variant.name: variant.stop_reason for variant in variants if variant.stopped_at},
+        stopped,
     )
     verdict = say(facts)
-    return {
-        **asdict(verdict),
-        "variants": names,
-        "visitors": {name: len(columns["searches"]) for name, columns in sample.visitors.items()},
-        "outliers": dict(sample.outliers),
-        "simulated": VisitorDay.objects.filter(experiment=experiment, is_simulated=True).exists(),
-        "ratio": ratio,
-        "comparisons": [_to_json(one) for one in comparisons],
-        "guardrails": {name: {key: _to_json(one) for key, one in each.items()} for name, each in guards.items()},
-        "days": list_days(days, experiment.metric, champion, others),
-        "queries": {name: find_gains(experiment, champion, name) for name in others},
-        "funnel": {name: count_funnel(columns) for name, columns in sample.visitors.items()},
-    }, guards
+    return _blank_if_broken(
+        {
+            **asdict(verdict),
+            "variants": names,
+            "visitors": {name: len(columns["searches"]) for name, columns in sample.visitors.items()},
+            "outliers": dict(sample.outliers),
+            "simulated": VisitorDay.objects.filter(experiment=experiment, is_simulated=True).exists(),
+            "ratio": ratio,
+            "comparisons": [_to_json(one) for one in comparisons],
+            "guardrails": {name: {key: _to_json(one) for key, one in each.items()} for name, each in guards.items()},
+            "days": list_days(days, experiment.metric, champion, others),
+            "queries": {name: find_gains(experiment, champion, name) for name in others},
+            "funnel": {name: count_funnel(columns) for name, columns in sample.visitors.items()},
+        }
+    ), guards
+
+
+def _blank_if_broken(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the report, without any figure that a wrong split makes untrue."""
+    if not content["ratio"]["is_broken"]:
+        return content
+    days = [{"day": day["day"], "visitors": day["visitors"], "lifts": {}} for day in content["days"]]
+    return content | {"comparisons": [], "queries": {}, "funnel": {}, "days": days}
 
 
 def read_days(experiment: Experiment, variants: Sequence[str]) -> VisitorDays:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
 from typing import Any
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
@@ -79,8 +80,10 @@ class Deeds:
 def roll_up(experiment: Experiment) -> int:
     """Sum up the days for which something came since the last time, and return how many that were."""
     now = timezone.now()
+    if experiment.started_at is None:
+        return 0
     report, _ = StoredReport.objects.get_or_create(experiment=experiment)
-    if report.rolled_up_to is None and experiment.started_at:
+    if report.rolled_up_to is None:
         day_before = (experiment.started_at - timedelta(days=1)).astimezone(UTC).date()
         VisitorDay.objects.replace_day(experiment, day_before, list(sum_past(experiment.started_at)))
     days = find_stale_days(experiment, report.rolled_up_to)
@@ -116,29 +119,32 @@ def sum_day(experiment: Experiment, day: date) -> Iterator[dict[str, Any]]:
 def sum_past(started_at: datetime) -> Iterator[dict[str, Any]]:
     """Yield what visitors did in the weeks before an experiment, whichever ranking they saw: CUPED's covariates."""
     rows = SearchLog.objects.filter(is_bot=False, timestamp__gte=started_at - PAST, timestamp__lt=started_at)
-    for client_id, sums in sum_visitors(read_searches(rows, lambda label: BEFORE)):
+    for client_id, sums in sum_visitors(read_searches(rows, lambda label: BEFORE), started_at):
         yield {"client_id": client_id, "variant": BEFORE, **asdict(sums[BEFORE])}
 
 
-def sum_visitors(searches: Iterable[Search]) -> Iterator[tuple[str, dict[str, Sums]]]:
-    """Yield each visitor with the sums by variant; searches come visitor by visitor, each's in the order of time."""
-    for client_id, found in groupby(_with_deeds(searches), key=lambda pair: pair[0].client_id):
+def sum_visitors(searches: Iterable[Search], until: datetime | None = None) -> Iterator[tuple[str, dict[str, Sums]]]:
+    """Yield each visitor with the sums by variant, of what was done before `until`.
+
+    Searches come visitor by visitor, each's in the order of time.
+    """
+    for client_id, found in groupby(_with_deeds(searches, until), key=lambda pair: pair[0].client_id):
         sums: dict[str, Sums] = defaultdict(Sums)
         for search, deeds in leave_out_typing(list(found)):
             add_search(sums[search.variant], search, deeds)
         yield client_id, sums
 
 
-def _with_deeds(searches: Iterable[Search]) -> Iterator[tuple[Search, Deeds]]:
+def _with_deeds(searches: Iterable[Search], until: datetime | None) -> Iterator[tuple[Search, Deeds]]:
     for batch in _in_batches(searches):
-        deeds = read_deeds([search.query_id for search in batch])
+        deeds = read_deeds([search.query_id for search in batch], until)
         yield from ((search, deeds.get(search.query_id, Deeds())) for search in batch)
 
 
 def leave_out_typing(searches: Sequence[tuple[Search, Deeds]]) -> list[tuple[Search, Deeds]]:
     """Return one visitor's searches without those that were half of a longer one, as a search at every key makes."""
     typed = collapse_keystrokes(
-        [TypedSearch(search.query_id, search.text, search.at_s, deeds.clicks > 0) for search, deeds in searches]
+        [TypedSearch(search.query_id, search.text, search.at_s, bool(deeds.actions)) for search, deeds in searches]
     )
     return [pair for pair in searches if pair[0].query_id not in typed]
 
@@ -187,12 +193,14 @@ def find_variant(label: str, experiment: str) -> str:
     return next((variant for name, _, variant in pairs if name == experiment), "")
 
 
-def read_deeds(query_ids: Sequence[str]) -> dict[str, Deeds]:
-    """Return what was done with the products of each search."""
+def read_deeds(query_ids: Sequence[str], until: datetime | None = None) -> dict[str, Deeds]:
+    """Return what was done with the products of each search, before `until`; revenue is the shop's own currency's."""
     found: dict[str, Deeds] = defaultdict(Deeds)
-    columns = ("query_id", "action_name", "object_id", "position", "value_cents")
-    for query_id, action, sku, position, cents in Event.objects.filter(query_id__in=query_ids).values_list(*columns):
-        _add_deed(found[str(query_id)], action, sku, position, cents)
+    columns = ("query_id", "action_name", "object_id", "position", "value_cents", "currency")
+    events, own = Event.objects.filter(query_id__in=query_ids), ("", settings.SEARCHSITE["CURRENCY"])
+    events = events if until is None else events.filter(timestamp__lt=until)
+    for query_id, action, sku, position, cents, currency in events.values_list(*columns):
+        _add_deed(found[str(query_id)], action, sku, position, cents if currency in own else 0)
     return found
 
 

@@ -94,11 +94,14 @@ def _join(choice: Choice, experiment: Running, visitor: Visitor, forced: str | N
         if experiment.kind == Experiment.Kind.INTERLEAVING and not found.is_forced:
             return _interleave(choice, experiment, arm)
         side = experiment.find_side(found.arm)
-        config = change_config(choice.config, side.changes, f"{experiment.name}-{side.name}")
+        name = f"{experiment.name}-{side.name}"
+        config = change_config(choice.config, side.changes, name)
+        # Of two rankings that are interleaved, both change, or the change would be credited to one of them.
+        rival = None if choice.rival is None else change_config(choice.rival, side.changes, f"{name}-rival")
     except EngineError as error:
         logger.error("experiment %s is passed over: %s", experiment.name, error)
         return choice
-    return replace(choice, config=config, arms=(*choice.arms, arm))
+    return replace(choice, config=config, rival=rival, arms=(*choice.arms, arm))
 
 
 def _interleave(choice: Choice, experiment: Running, arm: Arm) -> Choice:

@@ -51,6 +51,8 @@ def say(facts: Facts) -> Verdict:
 def _decide(facts: Facts) -> Verdict:
     if facts.is_broken:
         return Verdict("broken", "Broken: sample ratio mismatch. The variants did not get the visitors they should.")
+    if facts.stopped and not facts.comparisons:
+        return Verdict("loser", "No variant is left.")
     measured = [one for one in facts.comparisons if one.interval is not None and one.difference is not None]
     if not measured:
         reason = facts.comparisons[0].note if facts.comparisons else "there is nothing to compare"

@@ -122,8 +122,10 @@ class Loop:
         self._simulate(self.size.tested, 3)
         found = self._report(experiment)
         yield Row("A/B test", found["sentence"])
+        experiment.refresh_from_db()
+        is_running = experiment.is_running  # no guardrail has stopped it
         control.stop(experiment, "decided")
-        if found["state"] == "winner":
+        if is_running and found["state"] == "winner":
             promote(CROSS_ENCODER, str(registry.folder_of(CHALLENGER)))
             yield Row("promoted", f"{CHALLENGER} serves")
         else:

@@ -61,7 +61,7 @@ class SearchLog(models.Model):
     total = models.PositiveIntegerField(null=True, blank=True, help_text="Products found, on all pages.")
     latency_ms = models.FloatField(null=True, blank=True)
     config_name = models.CharField(max_length=100, blank=True)
-    variant = models.CharField(max_length=300, blank=True, help_text="Experiment and variant.")
+    variant = models.TextField(blank=True, help_text="Experiment and variant, of each it took part in.")
     notice = models.CharField(max_length=300, blank=True, help_text="What the visitor was told of a lesser answer.")
     page_size = models.PositiveIntegerField(null=True, blank=True)
     hit_skus = models.JSONField(default=list, blank=True, help_text="What the first page showed, in order.")

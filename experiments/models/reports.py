@@ -18,6 +18,7 @@ class VisitorDayQuerySet(models.QuerySet["VisitorDay"]):
     def replace_day(self, experiment: Experiment, day: date, rows: Sequence[Mapping[str, Any]]) -> None:
         """Put these sums in place of what the day had."""
         with transaction.atomic():
+            Experiment.objects.select_for_update().get(pk=experiment.pk)  # one of several that count anew at a time
             self.filter(experiment=experiment, day=day).delete()
             self.bulk_create((VisitorDay(experiment=experiment, day=day, **row) for row in rows), batch_size=BATCH)
 

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiments import control
 from experiments.analysis import compare_all, draw_sample
 from experiments.cumulative import BEFORE, SUMS, collect
 from experiments.models import Experiment, StoredReport, VisitorDay
 from experiments.preference import prefer
-from experiments.reports import make_report, refresh
+from experiments.reports import make_report, refresh, refresh_running
 from experiments.verdicts import Facts, say
 from tests.experiments.log_factories import MONDAY, log_event, log_search, make_experiment
 
@@ -76,6 +77,7 @@ def test_a_wrong_split_blanks_the_result():
     found = report(experiment)
     assert (found["state"], found["ratio"]["is_broken"]) == ("broken", True)
     assert found["sentence"].startswith("Broken: sample ratio mismatch.")
+    assert (found["comparisons"], found["funnel"], found["days"][0]["lifts"]) == ([], {}, {})
 
 
 def test_without_visitors_the_report_says_so():
@@ -187,6 +189,44 @@ def test_interleaving_says_which_ranking_visitors_prefer():
     found = prefer(np.array([1.0] * 120 + [-2.0] * 40 + [0.0] * 500), "a", "b")
     assert (found.state, found.wins, found.losses, found.ties) == ("winner", 120, 40, 500)
     assert found.sentence.startswith("Visitors prefer b: +12.1 % of visitors")
+
+
+def test_interleaving_of_visitors_who_all_chose_alike_is_not_yet():
+    found = prefer(np.array([1.0, 1.0, 3.0]), "a", "b")
+    assert (found.state, found.wins, found.low) == ("not yet", 3, None)
+
+
+def test_a_report_that_cannot_be_made_keeps_no_other_from_its_guardrails(caplog):
+    make_experiment("hopeless", "a").variants.all().delete()
+    experiment = make_experiment()
+    for number in range(300):
+        log_search(f"a{number}", "ranking:a")
+        log_search(f"b{number}", "ranking:b", total=0)
+    assert refresh_running() == 1
+    assert "the report of experiment hopeless was not made" in caplog.text
+    experiment.refresh_from_db()
+    assert experiment.status == Experiment.Status.STOPPED
+
+
+def test_a_stopped_variant_is_not_the_answer():
+    experiment = make_experiment("ranking", "a", "b", "c")
+    fill(experiment, {"a": 0.10, "b": 0.30, "c": 0.10}, visitors=500)
+    experiment.variants.filter(name="b").update(stopped_at=MONDAY, stop_reason="guardrail revenue")
+    sentence = report(experiment)["sentence"]
+    assert "c" in sentence.split(":")[1]
+    assert sentence.startswith("Not yet: ")
+    assert sentence.endswith("b was stopped: guardrail revenue.")
+
+
+def test_a_new_start_forgets_the_run_before(monkeypatch):
+    monkeypatch.setattr(control, "make_plan", lambda config: None)
+    experiment = make_experiment()
+    fill(experiment, {"a": 0.1, "b": 0.1}, visitors=10)
+    refresh(experiment)
+    control.stop(experiment, "to mend it")
+    control.start(experiment)
+    assert not VisitorDay.objects.exists()
+    assert not StoredReport.objects.exists()
 
 
 def test_interleaving_without_choices_is_not_yet():

@@ -132,6 +132,33 @@ def test_a_search_at_every_key_is_one_search():
     assert day_of("v1").searches == 2
 
 
+def test_what_was_paid_in_another_currency_is_no_revenue_here():
+    experiment = make_experiment()
+    search = log_search("v1")
+    log_event(search, "purchase", value_cents=500, currency="USD")
+    log_event(search, "purchase", "P2", value_cents=500_000, currency="JPY")
+    roll_up(experiment)
+    assert (day_of("v1").purchases, day_of("v1").revenue_cents) == (2, 500)
+
+
+def test_a_search_whose_product_was_added_is_no_typing():
+    experiment = make_experiment()
+    log_event(log_search("v1", text="mug"), "add_to_cart")
+    log_search("v1", text="mug blue")
+    roll_up(experiment)
+    assert (day_of("v1").searches, day_of("v1").adds) == (2, 1)
+
+
+def test_what_was_done_after_the_start_is_no_past():
+    experiment = make_experiment()
+    before = log_search("v1", "", day=-1)
+    log_event(before, "click")
+    log_event(before, "purchase", value_cents=500)
+    Event.objects.filter(action_name="purchase").update(timestamp=MONDAY)
+    roll_up(experiment)
+    assert (day_of("v1").clicks, day_of("v1").purchases) == (1, 0)
+
+
 def test_days_are_those_of_utc():
     experiment = make_experiment()
     search = log_search("v1")

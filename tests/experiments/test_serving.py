@@ -111,6 +111,16 @@ def test_an_interleaving_experiment_has_both_rankings_for_everybody():
     )
 
 
+def test_a_test_beside_an_interleaving_changes_both_of_its_rankings():
+    make_experiment(kind=Experiment.Kind.INTERLEAVING)
+    depth = make_experiment("depth")
+    depth.variants.filter(name="b").update(changes={"depth": 50})
+    [choice, *_] = [one for one in (choose(visitor, "mug") for visitor in VISITORS) if "depth:b" in one.label]
+    assert choice.rival is not None
+    assert (choice.config.depth, choice.rival.depth) == (50, 50)
+    assert (choice.config.dense_weight, choice.rival.dense_weight) == (0.67, 0.1)
+
+
 def test_searches_ask_the_database_once_a_second(django_assert_num_queries):
     make_experiment()
     with django_assert_num_queries(2):
