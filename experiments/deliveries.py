@@ -59,6 +59,8 @@ class _Sorting:
                 self.refuse(index, error.reason, error.problem)
             except UbiError as error:
                 self.refuse(index, Reason.MALFORMED, *error.problems)
+            except (RecursionError, OverflowError):
+                self.refuse(index, Reason.MALFORMED, Problem("", "…", "is nested too deeply, or a number is too large"))
 
     def refuse(self, index: int, reason: Reason, *problems: Problem) -> None:
         self.rows.pop(index, None)

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 
 STEP = 1.1  # each step is that much longer than the one before: a percentile is within 5 % of the exact one
-LEAST_MS = 0.1
+LEAST_MS, MOST_MS = 0.1, 1e9  # a longer one, infinity too, counts as that long
 
 
 def find_step(latency_ms: float) -> int:
     """Return the step that a latency falls on."""
-    return math.floor(math.log(max(latency_ms, LEAST_MS), STEP))
+    return math.floor(math.log(min(max(LEAST_MS, latency_ms), MOST_MS), STEP))
 
 
 def find_percentile(counts: Mapping[int, int], share: float) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -68,10 +69,16 @@ class Fields:
 
     def decimal(self, name: str) -> float | None:
         value = self.left.pop(name, None)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+        if value is None:
+            return None
+        try:
+            found = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else -1.0
+        except OverflowError:
+            found = math.inf
+        if not 0 <= found < math.inf:
             self.refuse(name, value, "expected a number, 0 or more")
             return None
-        return value if value is None else float(value)
+        return found
 
     def flag(self, name: str) -> bool:
         value = self.left.pop(name, False)
@@ -121,11 +128,13 @@ class Fields:
 
 
 def open_fields(value: object) -> Fields:
-    """Return the fields of a JSON object; raises UbiError for anything else, and for texts that no database keeps."""
+    """Return the fields of a JSON object; raises UbiError for anything else, and for what no database keeps."""
     if not isinstance(value, dict):
         raise UbiError([Problem("", value, "expected a JSON object")])
     if not is_storable(value):
-        raise UbiError([Problem("", "…", "a text has a NUL character or half of a surrogate pair")])
+        raise UbiError(
+            [Problem("", "…", "a text has a NUL character or half of a surrogate pair, or a number is too large")]
+        )
     return Fields(value)
 
 
@@ -136,9 +145,11 @@ def hash_value(value: object) -> str:
 
 
 def is_storable(value: object) -> bool:
-    """Return whether the texts of a JSON value hold nothing that a database refuses: NUL, halves of characters."""
+    """Return whether a JSON value holds nothing that a database refuses: NUL, halves of characters, infinity."""
     if isinstance(value, str):
         return not _UNSTORABLE.search(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
     if isinstance(value, dict):
         return all(is_storable(name) and is_storable(part) for name, part in value.items())
     return not isinstance(value, list) or all(map(is_storable, value))

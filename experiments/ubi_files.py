@@ -104,7 +104,7 @@ def import_ubi(path: Path, done: Import, on_bytes: Progress = lambda read: None)
             try:
                 if line.strip():
                     done.add(json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant))
-            except (UbiError, ValueError, RecursionError) as error:
+            except (UbiError, ValueError, RecursionError, OverflowError) as error:
                 done.refuse(f"{path.name}, line {number}", str(error))
             if number % BATCH_SIZE == 0:
                 on_bytes(read)

@@ -195,6 +195,27 @@ def test_a_clock_that_is_far_off_is_told(writer, passed, words):
     assert refused() == {Reason.CLOCK_SKEW: 1}
 
 
+@pytest.mark.parametrize(
+    "value", ["1e400", "-1e400", "[1, [1e999]]", "[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900]
+)
+def test_what_no_database_keeps_is_refused_by_itself(writer, value):
+    bad = json.dumps(make_event(event_attributes={"object": {"object_id": "A1"}, "x": "?"})).replace('"?"', value)
+    good = [json.dumps(make_event(event_id=event_id)) for event_id in ("e1", "e2")]
+    answer = send(writer, f'{{"events": [{good[0]}, {bad}, {good[1]}]}}')
+    assert answer.status_code == 200, answer.content
+    assert (answer.json()["accepted"], answer.json()["refused"]) == (2, 1)
+    assert answer.json()["errors"][0]["index"] == 1
+    assert refused() == {Reason.MALFORMED: 1}
+
+
+@pytest.mark.parametrize("latency", ["1e400", "1" + "0" * 400, "-1", "true", '"3"'])
+def test_a_latency_that_is_no_number_is_refused_by_itself(writer, latency):
+    query = {"user_query": "mug", "client_id": "ada", "timestamp": make_event()["timestamp"]}
+    bad = json.dumps(query | {"query_attributes": {"latency_ms": "?"}}).replace('"?"', latency)
+    answer = send(writer, f'{{"queries": [{json.dumps(query)}, {bad}]}}').json()
+    assert (answer["accepted"], answer["refused"], refused()) == (1, 1, {Reason.MALFORMED: 1})
+
+
 def test_a_clock_that_is_a_little_off_does_not_matter(writer):
     now = datetime.now(UTC)
     ahead, behind = now + timedelta(minutes=4), now - timedelta(days=29)

@@ -12,6 +12,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 from django.core.management import CommandError, call_command
 
+from experiments.latencies import LEAST_MS, MOST_MS, find_step
 from experiments.models import Event, Refusal, SearchLog
 from experiments.ubi import read_event, read_query, write_event, write_query
 from experiments.ubi_fields import UbiError
@@ -190,6 +191,19 @@ def test_bad_lines_are_told_by_number_and_the_others_taken(log, tmp_path):
     lines = [error.partition(":")[0].removeprefix("mixed.jsonl, line ") for error in done["first_errors"]]
     assert lines == ["2", "4", "5", "6", "7", "8"]
     assert "timestamp 'soon': expected a time of ISO 8601" in done["first_errors"][1]
+
+
+@pytest.mark.parametrize("value", ["1e400", "1" + "0" * 400, "[" * 900 + "]" * 900])
+def test_numbers_and_nesting_beyond_all_measure_are_told_and_the_other_lines_taken(log, tmp_path, value):
+    bad = json.dumps(FOREIGN_QUERY | {"query_attributes": {"latency_ms": "?"}}).replace('"?"', value)
+    done = run("import_ubi", write_lines(tmp_path / "mixed.jsonl", FOREIGN_QUERY, bad + "\n", FOREIGN_EVENT))
+    assert (done["accepted"], done["refused"]) == (2, 1)
+    assert "mixed.jsonl, line 2" in done["first_errors"][0]
+
+
+@pytest.mark.parametrize("latency_ms", [float("inf"), float("nan"), 0.0, -1.0, 1e300])
+def test_every_latency_falls_on_a_step(latency_ms):
+    assert find_step(LEAST_MS) <= find_step(latency_ms) <= find_step(MOST_MS)
 
 
 def test_a_line_that_is_not_utf_8_is_told(log, tmp_path):
