@@ -16,7 +16,9 @@ from experiments.models import Event, Reason, Refusal, SearchLog, TakenBatch
 from experiments.spool import Batch, Row
 
 # What no later try will cure: no batch at all, or values that the columns do not take.
-UNWRITABLE = (ValueError, TypeError, LookupError, ValidationError, DataError, IntegrityError)
+UNWRITABLE = (
+    ValueError, TypeError, LookupError, AttributeError, OverflowError, ValidationError, DataError, IntegrityError,
+)  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -32,22 +34,38 @@ class Written:
 def take_in_spool(older_than_s: float = 0.0) -> int:
     """Write all batches that wait on disk and return how many rows were new.
 
-    Raises DatabaseError when the database does not take them: they stay. A batch it never will take is set aside.
+    Raises DatabaseError when the database does not take them: they stay. Rows it never will take are set aside.
     """
     return sum(_take_in(path) for path in spool.list_waiting(older_than_s))
 
 
 def _take_in(path: Path) -> int:
     try:
-        new = write_batch(spool.read(path))
+        batch = spool.read(path)
     except FileNotFoundError:  # another process was first
         return 0
     except UNWRITABLE as error:
-        logger.error("%s is set aside, it cannot be written: %s", path, error)
+        logger.error("%s is set aside, it holds no batch of events: %s", path, error)
         spool.set_aside(path)
         return 0
+    new, bad = _write_sound(batch)
+    if bad:
+        spool.keep_refused(path, batch.batch_id, bad)
     path.unlink(missing_ok=True)
     return new
+
+
+def _write_sound(batch: Batch) -> tuple[int, list[Batch]]:
+    """Write what can be written and return how many rows were new, and what cannot, row by row."""
+    try:
+        return write_batch(batch), []
+    except UNWRITABLE as error:
+        parts = batch.halve()
+        if not parts:
+            logger.error("a row is set aside, it cannot be written (batch %s): %s", batch.batch_id, error)
+            return 0, [batch]
+    written = [_write_sound(part) for part in parts]
+    return sum(new for new, _ in written), [one for _, bad in written for one in bad]
 
 
 @transaction.atomic

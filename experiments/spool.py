@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Any
 from django.conf import settings
 
 Row = dict[str, Any]
+
+_NAME = re.compile(r"[0-9]{1,30}-")
 
 
 @dataclass
@@ -37,6 +41,20 @@ class Batch:
         self.events += other.events
         self.refusals.update(other.refusals)
 
+    def halve(self) -> list[Batch]:
+        """Return the refusals and the rows in two halves, none for a single row; the ids are derived from this one's.
+
+        Halved again, it has the same parts under the same ids.
+        """
+        if len(self) + bool(self.refusals) <= 1:
+            return []
+        middle = len(self) // 2
+        rest = max(middle - len(self.searches), 0)
+        refusals = Batch([], [], self.refusals, f"{self.batch_id}/0")
+        first = Batch(self.searches[:middle], self.events[:rest], batch_id=f"{self.batch_id}/1")
+        second = Batch(self.searches[middle:], self.events[rest:], batch_id=f"{self.batch_id}/2")
+        return [part for part in (refusals, first, second) if part]
+
     def split(self, size: int) -> Iterator[Batch]:
         """Yield the same in batches of at most `size` rows of each table."""
         searches, events, refusals = iter(self.searches), iter(self.events), self.refusals
@@ -54,26 +72,31 @@ def put(batch: Batch) -> Path:
     folder = find_folder()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{time.time_ns()}-{batch.batch_id}.json"
-    draft = path.with_suffix(".draft")
-    facts = {"batch_id": batch.batch_id, "searches": batch.searches, "events": batch.events}
-    draft.write_text(json.dumps(facts | {"refusals": batch.refusals}), encoding="utf-8")
-    return draft.rename(path)
+    return _write(path, vars(batch))
+
+
+def _write(path: Path, facts: dict[str, Any]) -> Path:
+    draft = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.draft")  # no other process has the same
+    draft.write_text(json.dumps(facts), encoding="utf-8")
+    return draft.replace(path)
 
 
 def read(path: Path) -> Batch:
     """Return the batch in a file. Raises FileNotFoundError if it is gone, ValueError if it is none."""
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        return Batch(facts["searches"], facts["events"], Counter(facts["refusals"]), facts["batch_id"])
+        found = Batch(facts["searches"], facts["events"], Counter(facts["refusals"]), facts["batch_id"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path.name} holds no batch of events: {error!r}") from error
+    if not (isinstance(found.searches, list) and isinstance(found.events, list)):
+        raise ValueError(f"{path.name} holds no batch of events: expected lists of rows")
+    return found
 
 
 def list_waiting(older_than_s: float = 0.0) -> list[Path]:
     """Return the files that wait, oldest first."""
     latest = time.time_ns() - int(older_than_s * 1e9)
-    paths = sorted(find_folder().glob("*.json"))
-    return [path for path in paths if find_time_ns(path) <= latest]
+    return [path for path in sorted(_list_batches()) if find_time_ns(path) <= latest]
 
 
 def find_time_ns(path: Path) -> int:
@@ -82,12 +105,26 @@ def find_time_ns(path: Path) -> int:
 
 
 def count_waiting() -> int:
-    return sum(1 for _ in find_folder().glob("*.json"))
+    return len(_list_batches())
+
+
+def _list_batches() -> list[Path]:
+    """Return the files named as `put` names them; whatever else lies there is passed over."""
+    return [path for path in find_folder().glob("*.json") if _NAME.match(path.name)]
 
 
 def set_aside(path: Path) -> None:
     """Keep a file that no database will ever take, where nobody tries again."""
-    path.replace(path.with_suffix(".refused"))
+    with suppress(FileNotFoundError):  # another process was first
+        path.replace(path.with_suffix(".refused"))
+
+
+def keep_refused(path: Path, batch_id: str, parts: Sequence[Batch]) -> None:
+    """Write what no database will ever take of the batch in `path` beside it, where nobody tries again."""
+    kept = Batch(batch_id=batch_id)
+    for part in parts:
+        kept.extend(part)
+    _write(path.with_suffix(".refused"), vars(kept))
 
 
 def count_set_aside() -> int:

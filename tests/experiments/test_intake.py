@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,43 @@ def test_a_batch_that_no_database_takes_is_set_aside_and_the_others_taken(log):
     assert take_in_spool() == 1
     assert Event.objects.get().event_id == "e2"
     assert len(list(spool.find_folder().glob("*.refused"))) == 2
+
+
+def test_a_row_that_no_database_takes_is_set_aside_and_the_others_of_its_batch_taken(log):
+    searches = [make_search(f"q{number}") for number in range(5)]
+    events = [make_event(f"e{number}") for number in range(20)] + [make_event("bad", timestamp="yesterday")]
+    path = spool.put(batch := Batch([*searches, make_search("bad", total=[])], events, Counter({Reason.FORGED: 2})))
+    assert take_in_spool() == 25
+    assert not Event.objects.filter(event_id="bad").exists()
+    left = spool.read(path.with_suffix(".refused"))
+    assert (left.batch_id, [*left.searches, *left.events]) == (batch.batch_id, [batch.searches[-1], batch.events[-1]])
+    assert (spool.count_waiting(), refused()) == (0, {Reason.FORGED: 2})
+    spool.put(batch)  # as if its taker was killed before it could remove the file
+    assert (take_in_spool(), refused()) == (0, {Reason.FORGED: 2})
+
+
+@pytest.mark.parametrize("rows", ["[1]", '"ab"', "7", "[null, {}]", "{}"])
+def test_a_batch_of_what_are_no_rows_is_set_aside(log, rows):
+    path = spool.put(Batch([], [make_event("e0")]))
+    path.write_text(f'{{"batch_id": "x", "searches": {rows}, "events": {rows}, "refusals": {{}}}}')
+    spool.put(Batch([], [make_event("e1")]))
+    take_in_spool()
+    assert (spool.count_waiting(), spool.count_set_aside()) == (0, 1)
+    assert Event.objects.filter(event_id="e1").exists()
+
+
+def test_two_that_set_the_same_file_aside_do_not_mind(log):
+    path = spool.put(Batch([], [make_event("e1")]))
+    spool.set_aside(path)
+    spool.set_aside(path)
+    assert spool.count_set_aside() == 1
+
+
+def test_files_of_other_names_are_passed_over(log):
+    spool.put(Batch([], [make_event("e1")]))
+    for name in ("notes.json", "-.json", "x-1.json", "²-1.json"):
+        (spool.find_folder() / name).write_text("{}")
+    assert (spool.count_waiting(), take_in_spool(), spool.count_waiting()) == (1, 1, 0)
 
 
 def test_only_what_waits_long_enough_is_taken_where_so_asked(log):
