@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
@@ -103,6 +103,8 @@ def order(request: ShopRequest, cart: Cart) -> HttpResponse:
 @never_cache
 @require_safe
 def thanks(request: HttpRequest, token: str) -> HttpResponse:
+    if "\x00" in token:  # PostgreSQL takes no such text, not even to look for it
+        raise Http404
     order = get_object_or_404(Order.objects.prefetch_related("items"), token=token)
     return render(request, "shop/thanks.html", {"order": order})
 

@@ -258,8 +258,10 @@ def test_a_forged_reference_is_dropped_and_the_product_added(client, mug, ref):
     assert not Event.objects.get(action_name="add_to_cart").query_id
 
 
-def test_an_order_is_shown_to_who_knows_its_address(client, mug):
+def test_an_order_is_shown_to_who_knows_its_address(client, mug, django_assert_num_queries):
     assert "There is no such page" in get_html(client, f"/orders/{make_token()}/", status=404)
+    with django_assert_num_queries(0):
+        assert "There is no such page" in get_html(client, "/orders/a%00b/", status=404)
     add(client, mug)
     order(client)
     Order.objects.all().erase()
