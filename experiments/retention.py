@@ -10,12 +10,14 @@ from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
 
+from experiments import spool
 from experiments.intake import take_in_spool
 from experiments.models import Event, Refusal, SearchLog, TakenBatch, VisitorDay
 from experiments.signals import visitor_erased
 
 BATCH_SIZE = 5_000  # rows of one transaction: writers wait for none longer
 BATCHES_KNOWN = timedelta(days=30)  # a spooled batch is long taken in by then
+DRAFTS_KEPT = timedelta(hours=1)  # no writer takes so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,15 @@ class Pruned:
 
 
 def prune(older_than: timedelta | None = None) -> Pruned:
-    """Delete searches, events and counts that are older, by default than the shop keeps them; 0 days delete all."""
+    """Delete searches, events and counts that are older, by default than the shop keeps them; 0 days delete all.
+
+    What the spool has set aside, and drafts, go too.
+    """
     kept = timedelta(days=settings.SEARCHSITE["EVENT_RETENTION_DAYS"]) if older_than is None else older_than
     before = timezone.now() - kept
     TakenBatch.objects.filter(taken_at__lt=timezone.now() - BATCHES_KNOWN).delete()
     Refusal.objects.filter(day__lt=before.date()).delete()
+    spool.prune(min(before, timezone.now() - DRAFTS_KEPT))
     return Pruned(_delete(SearchLog.objects, before), _delete(Event.objects, before))
 
 

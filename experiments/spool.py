@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 import uuid
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -71,7 +73,7 @@ def put(batch: Batch) -> Path:
     """Write the batch to a file of its own and return it; raises OSError."""
     folder = find_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{time.time_ns()}-{batch.batch_id}.json"
+    path = folder / f"{time.time_ns()}-{batch.batch_id.replace('/', '-')}.json"
     return _write(path, vars(batch))
 
 
@@ -125,6 +127,23 @@ def keep_refused(path: Path, batch_id: str, parts: Sequence[Batch]) -> None:
     for part in parts:
         kept.extend(part)
     _write(path.with_suffix(".refused"), vars(kept))
+
+
+def prune(before: datetime) -> int:
+    """Delete what was set aside, and what writers killed while writing left, before then; return how many files."""
+    found = [path for ending in ("*.refused", "*.draft") for path in find_folder().glob(ending)]
+    old = [path for path in found if _find_written(path) < before.timestamp()]
+    for path in old:
+        path.unlink(missing_ok=True)
+    return len(old)
+
+
+def _find_written(path: Path) -> float:
+    """Return when a file was written, in seconds since the epoch; infinity for one that is gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
 
 
 def count_set_aside() -> int:

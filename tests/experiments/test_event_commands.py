@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -49,6 +51,21 @@ def test_what_is_older_than_events_are_kept_is_deleted(log, settings, monkeypatc
     assert not Refusal.objects.exists()
     assert not TakenBatch.objects.exists()
     assert prune().total == 0
+
+
+def test_what_was_set_aside_or_left_half_written_goes_with_the_rest(log, settings):
+    settings.SEARCHSITE = settings.SEARCHSITE | {"EVENT_RETENTION_DAYS": 10}
+    waiting = spool.put(Batch([], [{"event_id": "e1"}]))
+    for name, days in (("1-a.refused", 9), ("2-b.refused", 11), ("3-c.draft", 0), ("4-d.draft", 11)):
+        path, at = waiting.with_name(name), time.time() - days * 86_400
+        path.write_text("{}")
+        os.utime(path, (at, at))
+    os.utime(waiting, (0, 0))
+    prune()
+    left = {path.name for path in waiting.parent.iterdir()}
+    assert left == {waiting.name, "1-a.refused", "3-c.draft"}
+    prune(timedelta())
+    assert {path.name for path in waiting.parent.iterdir()} == {waiting.name, "3-c.draft"}
 
 
 def test_the_command_deletes_what_is_older_than_told(log):
