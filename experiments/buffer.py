@@ -30,6 +30,7 @@ class EventBuffer:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._spooling = threading.Lock()  # held while rows are neither here nor on disk
         self._waiting = Batch()
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
@@ -58,15 +59,27 @@ class EventBuffer:
             take_in_spool()
 
     def spool(self) -> bool:
-        """Write what waits to disk and return whether that was anything. A full disk keeps it waiting here."""
-        with self._lock:
-            waiting, self._waiting = self._waiting, Batch()
-        for batch in waiting.split(BATCH_SIZE):
-            try:
-                spool.put(batch)
-            except OSError as error:
-                self._take_back(batch, error)
+        """Write what waits to disk and return whether that was anything. A full disk keeps it waiting here.
+
+        What another thread is writing is on disk by then too.
+        """
+        with self._spooling:
+            with self._lock:
+                waiting, self._waiting = self._waiting, Batch()
+            for batch in waiting.split(BATCH_SIZE):
+                self._put(batch)
         return bool(waiting)
+
+    def _put(self, batch: Batch) -> None:
+        try:
+            spool.put(batch)
+        except OSError as error:
+            self._take_back(batch, error)
+        except Exception as error:  # no later try would write it either: the rows beside the bad one go on
+            if not (parts := batch.halve()):
+                logger.error("a row is lost, it cannot be spooled: %r", error)
+            for part in parts:
+                self._put(part)
 
     def _take_back(self, batch: Batch, error: OSError) -> None:
         with self._lock:

@@ -294,6 +294,33 @@ def test_a_disk_that_is_full_keeps_events_in_memory(log, monkeypatch, caplog):
     assert refused() == {Reason.FORGED: 2}
 
 
+def test_a_row_that_cannot_be_spooled_takes_no_other_with_it(log, caplog):
+    buffer = EventBuffer()
+    for number in range(20):
+        buffer.add("events", make_event(f"e{number}", quantity=object() if number == 7 else 1))
+    buffer.spool()
+    assert waiting_ids() == {f"e{number}" for number in range(20)} - {"e7"}
+    assert "cannot be spooled" in caplog.text
+
+
+def test_who_flushes_waits_for_what_another_thread_is_writing(log, monkeypatch):
+    buffer, put, is_writing, may_write = EventBuffer(), spool.put, threading.Event(), threading.Event()
+
+    def put_slowly(batch: Batch) -> Path:
+        is_writing.set()
+        may_write.wait(10)
+        return put(batch)
+
+    monkeypatch.setattr(spool, "put", put_slowly)
+    monkeypatch.setattr(buffers, "FLUSH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(buffer, "flush", buffer.spool)
+    buffer.add("events", make_event("e1"))
+    assert is_writing.wait(10)
+    threading.Timer(0.2, may_write.set).start()
+    buffer.spool()
+    assert waiting_ids() == {"e1"}
+
+
 def test_many_threads_lose_nothing(log, woken):
     buffer = EventBuffer()
 
@@ -314,20 +341,17 @@ def test_many_threads_lose_nothing(log, woken):
 
 # --- whole processes ----------------------------------------------------------------------------------
 
-RECORD = """
+SET_UP = """
 import django; django.setup()
+from django.core.management import call_command
 from experiments import buffer
 from experiments.events import record_event
-from experiments.visitors import ShopVisitor
-record_event(ShopVisitor("ada"), "click", sku="A1", event_id="e1")
-"""
-WITHOUT_QUEUE = """
-from django.core.management import call_command
-call_command("migrate", verbosity=0)
-buffer.buffer.flush()
 from experiments.models import Event
-print(Event.objects.count())
+from experiments.visitors import ShopVisitor
 """
+MIGRATE = "call_command('migrate', verbosity=0)\n"
+RECORD = "record_event(ShopVisitor('ada'), 'click', sku='A1', event_id='e1')\n"
+FLUSH = "buffer.buffer.flush(); print(Event.objects.count())\n"
 
 
 def run_python(code: str, folder: Path, **variables: str) -> str:
@@ -339,13 +363,13 @@ def run_python(code: str, folder: Path, **variables: str) -> str:
 
 
 def test_a_process_that_ends_leaves_its_events_on_disk(tmp_path, settings):
-    run_python(RECORD, tmp_path)
+    run_python(SET_UP + RECORD, tmp_path)
     settings.DATA_DIR = tmp_path
     assert waiting_ids() == {"e1"}
 
 
 def test_a_queue_that_is_really_down_holds_nobody_up(tmp_path):
-    output = run_python(RECORD + WITHOUT_QUEUE, tmp_path, CELERY_BROKER_URL="redis://127.0.0.1:1/0")
+    output = run_python(SET_UP + MIGRATE + RECORD + FLUSH, tmp_path, CELERY_BROKER_URL="redis://127.0.0.1:1/0")
     assert output.split() == ["1"]
 
 
