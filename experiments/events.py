@@ -20,7 +20,7 @@ from experiments.buffer import buffer
 from experiments.intake import take_in_spool
 from experiments.models import Reason
 from experiments.references import BadReference, ForeignReference, Reference, read
-from experiments.ubi import MAX_TEXT, MAX_USER_QUERY
+from experiments.ubi import MAX_ID, MAX_TEXT, MAX_USER_QUERY
 from experiments.visitors import ShopVisitor
 from retrieval.engine.text import normalize
 from retrieval.engine.types import Filters, Query, Results, Sort
@@ -212,7 +212,7 @@ def _make_search(visitor: ShopVisitor, query: Query, results: Results, skus: lis
         "application": visitor.application,
         "total": results.total,
         "latency_ms": results.timings_ms.get("total"),
-        "config_name": results.config_name,
+        "config_name": results.config_name[:MAX_ID],
         "notice": results.notice,
         "page_size": query.page_size,
         "hit_skus": skus,

@@ -17,7 +17,7 @@ from experiments.keystrokes import TypedSearch, collapse_keystrokes
 from experiments.models import Event, Reason, Refusal, SearchLog
 from experiments.references import Reference, read, sign
 from experiments.visitors import ShopVisitor
-from retrieval.engine.types import Filters, Query, Sort
+from retrieval.engine.types import Filters, Query, Results, Sort
 from tests.factories import make_product
 
 ADA, BOB = ShopVisitor("ada"), ShopVisitor("bob")
@@ -44,6 +44,12 @@ def find_links(client: Client, address: str = "/search/", **parameters: Any) -> 
     answer = client.get(address, parameters)
     assert answer.status_code == 200
     return list(map(unescape, LINK.findall(answer.content.decode())))
+
+
+def test_a_config_of_a_long_name_is_logged_by_its_first_hundred_characters(log):
+    events.record_search(ADA, Query("mug"), Results((), 0, config_name="x" * 300), [])
+    flush_recorded()
+    assert SearchLog.objects.get().config_name == "x" * 100
 
 
 # --- events -------------------------------------------------------------------------------------------
