@@ -36,7 +36,10 @@
   };
 
   document.addEventListener("htmx:afterSwap", watch);
-  document.addEventListener("visibilitychange", () => document.hidden && send()); // a page may end without another word
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) send(); // a page may end without another word
+    else watch(); // what was in view all the while, unseen, is told of anew
+  });
   addEventListener("pagehide", send);
   watch();
 }
