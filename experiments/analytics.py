@@ -179,7 +179,7 @@ def sum_day(day: date) -> dict[bool, DaySums]:
 def find_typing(searches: Sequence[tuple[Search, Deeds]]) -> Mapping[str, str]:
     """Return which of one visitor's searches became another one while they were typed."""
     return collapse_keystrokes(
-        [TypedSearch(search.query_id, search.text, search.at_s, deeds.is_clicked) for search, deeds in searches]
+        [TypedSearch(search.query_id, search.text, search.at_s, deeds.is_used) for search, deeds in searches]
     )
 
 

@@ -56,7 +56,7 @@ def count_searches(experiment: Experiment, variants: tuple[str, ...]) -> dict[st
     clicks = Event.objects.filter(query_id=OuterRef("query_id"), action_name__in=("click", "click_through"))
     found: dict[str, dict[str, tuple[int, int]]] = {variant: {} for variant in variants}
     counted = (
-        _searches_of(experiment)
+        SearchLog.objects.of_experiment(experiment.name, experiment.started_at)
         .alias(is_clicked=Exists(clicks))
         .values("variant", "text")
         .annotate(searches=Count("pk"), clicked=Count("pk", filter=Q(is_clicked=True)))
@@ -75,17 +75,13 @@ def count_searches(experiment: Experiment, variants: tuple[str, ...]) -> dict[st
 def read_lists(experiment: Experiment, variants: tuple[str, ...], texts: list[str]) -> dict[tuple[str, str], list[str]]:
     """Return the SKUs that each variant last showed for each text, best first, [] where nothing was kept."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
-    rows = _searches_of(experiment).filter(text__in=texts).order_by("timestamp")
+    searches = SearchLog.objects.of_experiment(experiment.name, experiment.started_at)
+    rows = searches.filter(text__in=texts).order_by("timestamp")
     for text, label, skus in rows.values_list("text", "variant", "hit_skus").iterator():
         variant = find_variant(label, experiment.name)
         if variant in variants and skus:
             found[text, variant] = skus[:SHOWN]
     return found
-
-
-def _searches_of(experiment: Experiment) -> Any:
-    named = SearchLog.objects.filter(variant__contains=f"{experiment.name}:", is_bot=False)
-    return named.filter(timestamp__gte=experiment.started_at) if experiment.started_at else named.none()
 
 
 def _rate_of_all(*counts: Mapping[str, tuple[int, int]]) -> float:

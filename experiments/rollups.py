@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from django.conf import settings
@@ -97,7 +97,7 @@ def find_stale_days(experiment: Experiment, since: datetime | None) -> list[date
     """Return the days (UTC) of the experiment whose searches, or what was done with them, came since then."""
     if experiment.started_at is None:
         return []
-    searches = _searches_of(experiment)
+    searches = SearchLog.objects.of_experiment(experiment.name, experiment.started_at)
     if since is None:
         found = list(searches.values_list("timestamp", flat=True))
     else:
@@ -110,7 +110,8 @@ def find_stale_days(experiment: Experiment, since: datetime | None) -> list[date
 def sum_day(experiment: Experiment, day: date) -> Iterator[dict[str, Any]]:
     """Yield the sums of every visitor who searched in the experiment on this day."""
     start = datetime.combine(day, time(), UTC)
-    rows = _searches_of(experiment).filter(timestamp__gte=start, timestamp__lt=start + timedelta(days=1))
+    searches = SearchLog.objects.of_experiment(experiment.name, experiment.started_at)
+    rows = searches.between(start, start + timedelta(days=1))
     for client_id, sums in sum_visitors(read_searches(rows, lambda label: find_variant(label, experiment.name))):
         for variant, each in sums.items():
             yield {"client_id": client_id, "variant": variant, **asdict(each)}
@@ -136,7 +137,8 @@ def sum_visitors(searches: Iterable[Search], until: datetime | None = None) -> I
 
 
 def _with_deeds(searches: Iterable[Search], until: datetime | None) -> Iterator[tuple[Search, Deeds]]:
-    for batch in _in_batches(searches):
+    found = iter(searches)
+    while batch := list(islice(found, BATCH)):
         deeds = read_deeds([search.query_id for search in batch], until)
         yield from ((search, deeds.get(search.query_id, Deeds())) for search in batch)
 
@@ -218,19 +220,3 @@ def _add_deed(deeds: Deeds, action: str, sku: str, position: int | None, cents: 
     elif action == "purchase":
         deeds.purchases += 1
         deeds.revenue_cents += cents
-
-
-def _searches_of(experiment: Experiment) -> models.QuerySet[SearchLog]:
-    named = SearchLog.objects.filter(variant__contains=f"{experiment.name}:", is_bot=False)
-    return named.filter(timestamp__gte=experiment.started_at) if experiment.started_at else named.none()
-
-
-def _in_batches(searches: Iterable[Search]) -> Iterator[list[Search]]:
-    batch: list[Search] = []
-    for search in searches:
-        batch.append(search)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

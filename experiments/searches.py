@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 from typing import Any
 
+from django.conf import settings
+
 from experiments.models import Event, SearchLog
 
 BATCH = 500  # searches whose events are fetched together
@@ -38,6 +40,7 @@ class Deeds:
     """What was done with one search's products, by position where its page was neither filtered nor sorted anew."""
 
     is_clicked: bool = False
+    is_used: bool = False  # clicked, added or bought: no half-typed word
     revenue_cents: int = 0
     clicked: set[int] = field(default_factory=set)
     seen: set[int] = field(default_factory=set)
@@ -66,16 +69,19 @@ def _to_search(timestamp: datetime, total: int | None, hit_skus: Any, query_attr
 
 
 def read_deeds(query_ids: Iterable[str]) -> dict[str, Deeds]:
-    """Return what was done with the products of each search that something was done with."""
+    """Return what was done with the products of each search, where anything was; revenue is the shop's currency's."""
     found: dict[str, Deeds] = defaultdict(Deeds)
-    columns = ("query_id", "action_name", "position", "value_cents", "event_attributes")
-    for query_id, *facts in Event.objects.filter(query_id__in=list(query_ids)).values_list(*columns):
-        _add_deed(found[str(query_id)], *facts)
+    columns = ("query_id", "action_name", "position", "value_cents", "currency", "event_attributes")
+    own = ("", settings.SEARCHSITE["CURRENCY"])
+    events = Event.objects.filter(query_id__in=list(query_ids)).values_list(*columns)
+    for query_id, action, position, cents, currency, attributes in events:
+        _add_deed(found[str(query_id)], action, position, cents if currency in own else 0, attributes)
     return found
 
 
 def _add_deed(deeds: Deeds, action: str, position: int | None, cents: int, attributes: Any) -> None:
     deeds.is_clicked |= action in CLICKS
+    deeds.is_used |= action != "impression"
     deeds.revenue_cents += cents if action == "purchase" else 0
     if position and not (isinstance(attributes, dict) and attributes.get("is_narrowed")):
         if action in CLICKS:

@@ -47,6 +47,11 @@ class SearchQuerySet(RowQuerySet["SearchLog"]):
         """Return the searches from `since` on and before `until`; None leaves that end open."""
         return self.filter(_within(since, until))
 
+    def of_experiment(self, name: str, since: datetime | None) -> SearchQuerySet:
+        """Return people's searches whose label may name the experiment, from `since` on; none where that is None."""
+        named = self.filter(variant__contains=f"{name}:", is_bot=False)
+        return named.filter(timestamp__gte=since) if since else self.none()
+
 
 class SearchLog(models.Model):
     """One search of one visitor, however often its page was narrowed, sorted, turned or loaded again."""

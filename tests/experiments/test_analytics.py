@@ -69,6 +69,21 @@ def test_queries_are_listed_by_what_became_of_them():
     assert found["top"][0]["clicked"] == 3
 
 
+def test_what_was_paid_in_another_currency_is_no_revenue_here():
+    search = log_search("mug")
+    log_event(search, "purchase", value_cents=500, currency="USD")
+    log_event(search, "purchase", "P2", value_cents=500_000, currency="JPY")
+    analytics.refresh()
+    assert sum(SearchDay.objects.values_list("revenue_cents", flat=True)) == 500
+
+
+def test_a_search_whose_product_was_added_is_no_typing():
+    log_event(log_search("mug"), "add_to_cart")
+    log_search("mug blue", after_s=2)
+    analytics.refresh()
+    assert sum(SearchDay.objects.values_list("searches", flat=True)) == 2
+
+
 def test_a_query_rises_when_more_visitors_search_for_it_than_before():
     for number in range(20):
         log_search("mug", f"v{number}", days_ago=9)
