@@ -24,7 +24,9 @@ class ExperimentError(EngineError):
 @transaction.atomic
 def start(experiment: Experiment) -> None:
     """Show the experiment to shoppers, everybody assigned anew; raises ExperimentError when it cannot be."""
-    experiment = Experiment.objects.select_for_update().get(pk=experiment.pk)
+    # All of them: two that start at once must see each other, or both take the same slots of a layer.
+    locked = {one.pk: one for one in Experiment.objects.select_for_update().order_by("pk")}
+    experiment = locked[experiment.pk]
     if experiment.is_running:
         raise ExperimentError(f"experiment {experiment.name} is running already")
     variants = list(experiment.variants.all())

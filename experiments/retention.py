@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from experiments import spool
 from experiments.intake import take_in_spool
-from experiments.models import Event, Refusal, SearchLog, TakenBatch, VisitorDay
+from experiments.models import Event, Experiment, Refusal, SearchLog, TakenBatch, VisitorDay
 from experiments.signals import visitor_erased
 
 BATCH_SIZE = 5_000  # rows of one transaction: writers wait for none longer
@@ -39,6 +39,9 @@ def prune(older_than: timedelta | None = None) -> Pruned:
     before = timezone.now() - kept
     TakenBatch.objects.filter(taken_at__lt=timezone.now() - BATCHES_KNOWN).delete()
     Refusal.objects.filter(day__lt=before.date()).delete()
+    # What still runs needs all its days; its visitors' searches are gone from the log by then.
+    ended = Experiment.objects.exclude(status=Experiment.Status.RUNNING)
+    VisitorDay.objects.filter(experiment__in=ended, day__lt=before.date()).delete()
     spool.prune(min(before, timezone.now() - DRAFTS_KEPT))
     return Pruned(_delete(SearchLog.objects, before), _delete(Event.objects, before))
 

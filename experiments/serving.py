@@ -77,10 +77,11 @@ def choose(visitor: Visitor | None, text: str, forced: Mapping[str, str] | None 
     config as it was. `forced`: variants by experiment, for staff. No visitor gets the shop's own ranking.
     """
     choice = Choice(get_config(settings.SEARCHSITE["CONFIG"]))
-    if visitor is None:
+    running = _running.get() if visitor else ()
+    if visitor is None or not running:
         return choice
     asking = replace(visitor, segment=find_segment(text))
-    for experiment in _running.get():
+    for experiment in running:
         choice = _join(choice, experiment, asking, (forced or {}).get(experiment.name))
     return choice
 

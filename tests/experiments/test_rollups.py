@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from experiments.cumulative import BEFORE
 from experiments.models import Event, Experiment, SearchLog, StoredReport, VisitorDay
+from experiments.retention import prune
 from experiments.rollups import credit_teams, find_variant, roll_up
 from tests.experiments.log_factories import MONDAY, log_event, log_search, make_experiment
 
@@ -165,3 +166,12 @@ def test_days_are_those_of_utc():
     SearchLog.objects.filter(pk=search.pk).update(timestamp=MONDAY.replace(hour=23, minute=59))
     roll_up(experiment)
     assert day_of("v1").day == MONDAY.date()
+
+
+def test_days_of_what_has_ended_are_kept_no_longer_than_events():
+    running, ended = make_experiment(), make_experiment("ended")
+    Experiment.objects.filter(pk=ended.pk).update(status=Experiment.Status.STOPPED)
+    for experiment in (running, ended):
+        VisitorDay.objects.create(experiment=experiment, variant="a", client_id="v1", day=MONDAY.date())
+    prune(timedelta(days=1))
+    assert [row.experiment for row in VisitorDay.objects.all()] == [running]
