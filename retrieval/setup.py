@@ -19,6 +19,7 @@ from retrieval.engine.encoders import TwoTowerEncoder
 from retrieval.engine.exported import EncoderError
 from retrieval.engine.generation import Generation
 from retrieval.engine.pipeline import Pipeline
+from retrieval.engine.recent import Recent
 from retrieval.engine.rerank import CrossEncoderReranker
 from retrieval.engine.types import EngineError, IndexUnavailable
 from retrieval.generations import get_analyzer, get_store, read_generation, recipe_version
@@ -183,6 +184,7 @@ def _build_pipeline(asked: SearchConfig, plan: Plan) -> Pipeline:
         source=DatabaseSource(),
         config=config,
         reranker=_load_asked_reranker(asked, config) if config.rerank_depth else None,
+        recent=Recent(settings.SEARCHSITE["RECENT_SEARCHES"]),
     )
 
 

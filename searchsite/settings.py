@@ -161,6 +161,7 @@ class ShopSettings(TypedDict):
     QUANTIZATION: str
     VECTOR_DIM: int
     ENCODER_THREADS: int
+    RECENT_SEARCHES: int
     EVENTS: bool
     ATTRIBUTION_HOURS: int
     EVENT_RETENTION_DAYS: int
@@ -187,6 +188,8 @@ SEARCHSITE: ShopSettings = {
     # The first dimensions of the vectors, which are searched in; 0 for all.
     "VECTOR_DIM": env.get_int("SEARCHSITE_VECTOR_DIM", 0, minimum=0, maximum=65_536),
     "ENCODER_THREADS": env.get_int("SEARCHSITE_ENCODER_THREADS", 0, minimum=0, maximum=256),
+    # Texts whose whole answer each process keeps, for each config and generation: what is asked again costs little.
+    "RECENT_SEARCHES": env.get_int("SEARCHSITE_RECENT_SEARCHES", 100, minimum=1, maximum=100_000),
     # Whether what shoppers do is recorded at all.
     "EVENTS": env.get_bool("SEARCHSITE_EVENTS", True),
     # How long after a search what is done with its results is put down to it. A day: one errand, lunch break included;

@@ -9,11 +9,13 @@ import numpy as np
 
 from retrieval.engine.exported import QUERY_TOWER, EncoderError, find_exported
 from retrieval.engine.network import Network, Precision
+from retrieval.engine.recent import Recent
 from retrieval.engine.types import Vectors
 
 __all__ = ["EncoderError", "TwoTowerEncoder", "find_exported"]
 
 WINDOW = 4096  # texts tokenized at once, so that memory does not grow with the catalogue
+RECENT_QUERIES = 1000  # texts whose vectors are kept: both rankings of an experiment ask for the same
 
 
 class TwoTowerEncoder:
@@ -36,14 +38,22 @@ class TwoTowerEncoder:
         self.dim = dims or card.dim
         self.model_version = card.version if self.dim == card.dim else f"{card.version}-{self.dim}d"
         self.max_tokens = card.max_tokens
+        self._recent = Recent[str, Vectors](RECENT_QUERIES)
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """Return unit-length float32 vectors, shape (len(texts), dim).
 
         No texts gives shape (0, dim); an empty text is a text. Raises EncoderError for what is not a str, or
-        if the model gives no finite numbers.
+        if the model gives no finite numbers. A single text's vector is kept, and read-only.
         """
-        return self._encode(self._queries, texts, self._queries.card.query_prompt, None)
+        if isinstance(texts, str) or len(texts) != 1 or not isinstance(texts[0], str):
+            return self._encode(self._queries, texts, self._queries.card.query_prompt, None)
+        vectors = self._recent.get(texts[0])
+        if vectors is None:
+            vectors = self._encode(self._queries, texts, self._queries.card.query_prompt, None)
+            vectors.setflags(write=False)
+            self._recent.put(texts[0], vectors)
+        return vectors
 
     def encode_products(self, texts: Sequence[str], on_progress: Callable[[int], None] | None = None) -> Vectors:
         """Return unit-length float32 vectors, shape (len(texts), dim), in the order of `texts`.

@@ -18,7 +18,8 @@ from retrieval.engine.facets import FacetCounter, combine, filter_masks, sort_ro
 from retrieval.engine.fusion import Candidates, Evidence
 from retrieval.engine.generation import Generation
 from retrieval.engine.query import ParsedQuery, contains_phrases, correct_query, parse_query
-from retrieval.engine.result_set import ExplanationTable, RecentSets, ResultSet, join_tables
+from retrieval.engine.recent import Recent
+from retrieval.engine.result_set import ExplanationTable, ResultSet, join_tables
 from retrieval.engine.types import Hit, Ids, Query, Ranking, Results, Scores, Vectors
 
 
@@ -65,6 +66,9 @@ def _unknown(word: str) -> bool:
     return False
 
 
+RECENT_SEARCHES = 100  # texts whose result sets are kept, so that pages, filters and sorts speak of the same set
+
+
 @dataclass(frozen=True)
 class Pipeline:
     generation: Generation
@@ -73,7 +77,7 @@ class Pipeline:
     config: SearchConfig
     reranker: Reranker | None = None
     notice: str = ""
-    recent: RecentSets = field(default_factory=RecentSets)
+    recent: Recent[tuple[str, bool], ResultSet] = field(default_factory=lambda: Recent(RECENT_SEARCHES))
 
     def search(self, query: Query) -> Results:
         """Return one page of the answer. Empty text browses everything, most popular first."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
-from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -68,23 +66,3 @@ def join_tables(first: ExplanationTable, second: ExplanationTable) -> Explanatio
 
 def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 6)
-
-
-class RecentSets:
-    """The result sets of the last texts, so that pages, filters and sorts of one search find the same set."""
-
-    def __init__(self, size: int = 100) -> None:
-        self._size, self._lock = size, Lock()
-        self._sets: OrderedDict[tuple[str, bool], ResultSet] = OrderedDict()
-
-    def get(self, key: tuple[str, bool]) -> ResultSet | None:
-        with self._lock:
-            if key in self._sets:
-                self._sets.move_to_end(key)
-            return self._sets.get(key)
-
-    def put(self, key: tuple[str, bool], result_set: ResultSet) -> None:
-        with self._lock:
-            self._sets[key] = result_set
-            if len(self._sets) > self._size:
-                self._sets.popitem(last=False)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -303,6 +304,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "searchsite.settings"
 django.setup()
 import retrieval.engine.pipeline, retrieval.setup
 from pathlib import Path
+from typing import Any
 from retrieval.engine.encoders import TwoTowerEncoder
 TwoTowerEncoder(Path(sys.argv[1])).encode_queries(["mug"])
 print(sorted({"torch", "sentence_transformers", "transformers"} & sys.modules.keys()))
@@ -314,3 +316,21 @@ def test_encoding_a_query_loads_no_torch(tiny):
         [sys.executable, "-c", WEB_PROCESS, str(tiny)], capture_output=True, text=True, timeout=120, check=False
     )
     assert (found.stdout, found.returncode) == ("[]\n", 0), found.stderr
+
+
+def test_a_query_asked_again_gets_the_vector_it_had(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = TwoTowerEncoder(tiny, precision="f32")
+    first = encoder.encode_queries(["red mug"])
+    monkeypatch.setattr(encoder._queries, "run", pytest.fail)
+    assert encoder.encode_queries(["red mug"]) is first
+    with pytest.raises(ValueError, match="read-only"):
+        first[0, 0] = 1.0
+
+
+@pytest.mark.parametrize("texts", ["m", [None], [["red"]]])
+def test_a_single_text_that_is_none_is_refused_each_time(tiny: Path, texts: Any) -> None:
+    encoder = TwoTowerEncoder(tiny, precision="f32")
+    encoder.encode_queries(["m"])
+    for _ in range(2):
+        with pytest.raises(EncoderError):
+            encoder.encode_queries(texts)
