@@ -115,8 +115,12 @@ def search_as_chosen(query: Query, choice: Choice, visitor: ShopVisitor | None) 
     """Return the results, and of an interleaved page the team of each product."""
     if choice.rival is None or visitor is None or not is_mixable(query):
         return search_index(query, choice.config), {}
-    seed = f"{visitor.id} {normalize(query.text)}"
-    return search_mixed(query, choice.config, choice.rival, seed, search_index)
+    try:
+        rankings = get_pipeline(choice.config), get_pipeline(choice.rival)
+        return search_mixed(query, *rankings, seed=f"{visitor.id} {normalize(query.text)}")
+    except EngineError as error:
+        logger.error("not interleaved: %s", error)
+        return search_index(query, choice.config), {}
 
 
 def sign_all(query_id: str, query: Query, skus: Sequence[str], visitor: ShopVisitor) -> tuple[str, ...]:

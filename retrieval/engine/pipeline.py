@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.engine import fusion
+from retrieval.engine.columns import Rows
 from retrieval.engine.config import RERANK_BLEND, RERANK_DEPTH, SearchConfig
-from retrieval.engine.facets import FacetCounter, combine, filter_masks, sort_rows
+from retrieval.engine.facets import FacetCounter, Mask, combine, filter_masks, sort_rows
 from retrieval.engine.fusion import Candidates, Evidence
 from retrieval.engine.generation import Generation
 from retrieval.engine.query import ParsedQuery, contains_phrases, correct_query, parse_query
@@ -69,6 +70,15 @@ def _unknown(word: str) -> bool:
 RECENT_SEARCHES = 100  # texts whose result sets are kept, so that pages, filters and sorts speak of the same set
 
 
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What of a result set passes the filters: the catalogue's rows of the set, which pass, and places in the set."""
+
+    rows: Rows
+    masks: dict[str, Mask]
+    order: npt.NDArray[np.intp]  # as the query sorts
+
+
 @dataclass(frozen=True)
 class Pipeline:
     generation: Generation
@@ -79,31 +89,37 @@ class Pipeline:
     notice: str = ""
     recent: Recent[tuple[str, bool], ResultSet] = field(default_factory=lambda: Recent(RECENT_SEARCHES))
 
-    def search(self, query: Query) -> Results:
-        """Return one page of the answer. Empty text browses everything, most popular first."""
+    def search(self, query: Query, shown: Sequence[int] | None = None) -> Results:
+        """Return one page of the answer. Empty text browses everything, most popular first.
+
+        `shown`: products of the answer to show, in this order, in place of the page's own.
+        """
         stopwatch = Stopwatch()
         with stopwatch("total"):
-            results = self._search(query, stopwatch)
+            found = self._answer(query, stopwatch)
+            results = self._page(query, found, shown, stopwatch)
         return replace(results, timings_ms={name: round(ms, 3) for name, ms in stopwatch.timings_ms.items()})
 
-    def _search(self, query: Query, stopwatch: Stopwatch) -> Results:
+    def rank(self, query: Query, most: int) -> Ids:
+        """Return the ids of the best `most` products of the answer, shape (products,), all pages' together."""
+        found = self._answer(query, Stopwatch())
+        return found.product_ids[self._select(query, found).order[:most]]
+
+    def _answer(self, query: Query, stopwatch: Stopwatch) -> ResultSet:
         parsed = parse_query(query.text)
         if not parsed.words:
-            return self._page(query, self._browse(parsed), stopwatch) if not parsed.text else self._nothing(parsed)
+            return self._browse(parsed)
         key = (query.text, query.is_verbatim)
         result_set = self.recent.get(key)
         if result_set is None:
             result_set = self._find(parsed, query.is_verbatim, stopwatch)
             self.recent.put(key, result_set)
-        return self._page(query, result_set, stopwatch)
-
-    def _nothing(self, parsed: ParsedQuery) -> Results:
-        """A text without a single word, such as '???' or an emoji, asks for nothing."""
-        return Results((), 0, searched_text=parsed.text, config_name=self.config.name)
+        return result_set
 
     def _browse(self, parsed: ParsedQuery) -> ResultSet:
+        """Return everything for no text; one without a single word, such as '???' or an emoji, asks for nothing."""
         columns = self.generation.columns
-        order = np.argsort(-columns.popularity, kind="stable")
+        order = np.argsort(-columns.popularity, kind="stable")[: 0 if parsed.text else None]
         unknown = fusion.Side(np.zeros(len(order), np.int64), np.full(len(order), np.nan))
         table = ExplanationTable(unknown, unknown, np.full(len(order), np.nan), np.full(len(order), np.nan))
         return ResultSet(columns.product_ids[order], columns.popularity[order], table, parsed)
@@ -253,22 +269,18 @@ class Pipeline:
 
     # --- one page of it -------------------------------------------------------------------------------
 
-    def _page(self, query: Query, found: ResultSet, stopwatch: Stopwatch) -> Results:
-        columns = self.generation.columns
+    def _page(self, query: Query, found: ResultSet, shown: Sequence[int] | None, stopwatch: Stopwatch) -> Results:
         with stopwatch("filter"):
-            all_rows = columns.rows_of(found.product_ids)
-            positions = np.flatnonzero(all_rows >= 0)
-            rows = all_rows[positions]
-            masks = filter_masks(columns, rows, query.filters)
-            passing = np.flatnonzero(combine(masks, len(rows)))
-            passing = passing[sort_rows(columns, rows[passing], query.sort)]
-            start = (query.page - 1) * query.page_size
-            shown = positions[passing[start : start + query.page_size]].tolist()
+            selected = self._select(query, found)
+            positions = selected.order[(query.page - 1) * query.page_size :][: query.page_size]
+            if shown is not None:
+                places = {product_id: place for place, product_id in enumerate(found.product_ids.tolist())}
+                positions = np.array([places[one] for one in shown if one in places], np.intp)
         with stopwatch("facets"):
-            facets = FacetCounter(columns, rows, masks, query.filters).count()
+            facets = FacetCounter(self.generation.columns, selected.rows, selected.masks, query.filters).count()
         return Results(
-            hits=tuple(self._hit(found, position) for position in shown),
-            total=len(passing),
+            hits=tuple(self._hit(found, position) for position in positions.tolist()),
+            total=len(selected.order),
             facets=facets,
             searched_text=found.parsed.text,
             corrected_from=found.corrected_from,
@@ -276,6 +288,15 @@ class Pipeline:
             notice=self.notice,
             config_name=self.config.name,
         )
+
+    def _select(self, query: Query, found: ResultSet) -> Selected:
+        columns = self.generation.columns
+        all_rows = columns.rows_of(found.product_ids)
+        positions = np.flatnonzero(all_rows >= 0)
+        rows = all_rows[positions]
+        masks = filter_masks(columns, rows, query.filters)
+        passing = np.flatnonzero(combine(masks, len(rows)))
+        return Selected(rows, masks, positions[passing[sort_rows(columns, rows[passing], query.sort)]])
 
     @staticmethod
     def _hit(found: ResultSet, position: int) -> Hit:

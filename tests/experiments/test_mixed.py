@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
 
 from experiments.mixed import DEPTH, is_mixable, search_mixed
-from retrieval.engine.config import SearchConfig
-from retrieval.engine.types import Hit, Query, Results, Sort
-
-OURS, RIVAL = SearchConfig(name="ours"), SearchConfig(name="theirs")
-RANKINGS = {"ours": list(range(1, 41)), "theirs": [99, *range(40, 0, -1)]}
+from retrieval.engine.types import Hit, Ids, Query, Results, Sort
 
 
-def search(query: Query, config: SearchConfig, notice: str = "") -> Results:
-    start = (query.page - 1) * query.page_size
-    hits = [Hit(product_id, 1.0) for product_id in RANKINGS[config.name][start : start + query.page_size]]
-    return Results(tuple(hits), 40, notice=notice)
+@dataclass(frozen=True)
+class Ranked:
+    """A ranking that is known."""
+
+    product_ids: Sequence[int]
+    notice: str = ""
+
+    def rank(self, query: Query, most: int) -> Ids:
+        return np.array(self.product_ids[:most], np.int64)
+
+    def search(self, query: Query, shown: Sequence[int] | None = None) -> Results:
+        start = (query.page - 1) * query.page_size
+        product_ids = self.product_ids[start : start + query.page_size] if shown is None else shown
+        hits = tuple(Hit(product_id, 1.0) for product_id in product_ids)
+        return Results(hits, len(self.product_ids), notice=self.notice, timings_ms={"total": 0.0})
+
+
+OURS, THEIRS = Ranked(list(range(1, 41))), Ranked([99, *range(40, 0, -1)])
 
 
 def page(number: int, seed: str = "v1 mug") -> tuple[list[int], dict[int, str]]:
-    results, teams = search_mixed(Query("mug", page=number, page_size=10), OURS, RIVAL, seed, search)
+    results, teams = search_mixed(Query("mug", page=number, page_size=10), OURS, THEIRS, seed)
     assert results.total == 40
+    assert results.timings_ms["total"] > 0
     return [hit.product_id for hit in results.hits], teams
 
 
@@ -35,7 +50,7 @@ def test_both_rankings_are_on_the_page_and_each_product_has_a_team():
 
 def test_pages_go_on_where_the_one_before_ended_and_show_everything_once():
     found = [product_id for number in (1, 2, 3, 4) for product_id in page(number)[0]]
-    assert sorted(found) == RANKINGS["ours"]
+    assert sorted(found) == OURS.product_ids
     assert page(1) == page(1)
 
 
@@ -43,11 +58,11 @@ def test_what_the_champion_does_not_find_is_not_shown():
     assert all(99 not in page(number)[0] for number in (1, 2, 3, 4))
 
 
-def test_without_an_index_the_champions_own_page_comes_back():
-    def degraded(query: Query, config: SearchConfig) -> Results:
-        return search(query, config, notice="The index is being rebuilt.")
-
-    results, teams = search_mixed(Query("mug", page=2, page_size=10), OURS, RIVAL, "v1", degraded)
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(replace(OURS, notice="Lesser."), THEIRS), (OURS, replace(THEIRS, notice="Lesser."))]
+)
+def test_beside_a_lesser_answer_the_champions_own_page_comes_back(ours: Ranked, theirs: Ranked):
+    results, teams = search_mixed(Query("mug", page=2, page_size=10), ours, theirs, "v1")
     assert [hit.product_id for hit in results.hits] == list(range(11, 21))
     assert teams == {}
 
