@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from threading import Lock
 from time import monotonic
 from typing import Any
@@ -96,9 +97,9 @@ def _join(choice: Choice, experiment: Running, visitor: Visitor, forced: str | N
             return _interleave(choice, experiment, arm)
         side = experiment.find_side(found.arm)
         name = f"{experiment.name}-{side.name}"
-        config = change_config(choice.config, side.changes, name)
+        config = take_side(choice.config, side, name)
         # Of two rankings that are interleaved, both change, or the change would be credited to one of them.
-        rival = None if choice.rival is None else change_config(choice.rival, side.changes, f"{name}-rival")
+        rival = None if choice.rival is None else take_side(choice.rival, side, f"{name}-rival")
     except EngineError as error:
         logger.error("experiment %s is passed over: %s", experiment.name, error)
         return choice
@@ -109,10 +110,14 @@ def _interleave(choice: Choice, experiment: Running, arm: Arm) -> Choice:
     """Return the choice with both sides searched; of two experiments that interleave, the first one does."""
     if choice.rival is not None:
         return choice
-    ours, theirs = (
-        change_config(choice.config, side.changes, f"{experiment.name}-{side.name}") for side in experiment.sides[:2]
-    )
+    ours, theirs = (take_side(choice.config, side, f"{experiment.name}-{side.name}") for side in experiment.sides[:2])
     return replace(choice, config=ours, rival=theirs, arms=(*choice.arms, replace(arm, variant="interleaved")))
+
+
+@lru_cache(maxsize=256)  # made and checked anew, it would take each search of an experiment up to a millisecond
+def take_side(config: SearchConfig, side: Side, name: str) -> SearchConfig:
+    """Return the config with the variant's changes, made once in a process; raises EngineError for a wrong one."""
+    return change_config(config, side.changes, name)
 
 
 class RunningExperiments:

@@ -100,6 +100,17 @@ def test_what_cannot_be_searched_with_is_passed_over():
     assert set(choices()) == {"ranking:a", ""}
 
 
+def test_a_config_is_made_once_and_anew_when_its_variant_changes():
+    experiment = make_experiment()
+    forced = {"ranking": "b"}
+    first = choose(VISITORS[0], "mug", forced).config
+    forget_running()
+    assert choose(VISITORS[1], "kettle", forced).config is first
+    experiment.variants.filter(name="b").update(changes={"dense_weight": 0.2})
+    forget_running()
+    assert choose(VISITORS[0], "mug", forced).config.dense_weight == 0.2
+
+
 def test_an_interleaving_experiment_has_both_rankings_for_everybody():
     make_experiment(kind=Experiment.Kind.INTERLEAVING)
     choice = choose(VISITORS[0], "mug")
