@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -157,17 +157,6 @@ def find_winner(net_credit: float) -> Team:
     if abs(net_credit) <= TIE:
         return Team.NEITHER
     return Team.A if net_credit > 0 else Team.B
-
-
-def net_by_visitor(winners: Iterable[tuple[str, Team]]) -> dict[str, int]:
-    """Return how many impressions A won minus how many B won, by visitor; `winners`: of each impression.
-
-    Every impression counts alike, so that one long basket does not outvote a month. Nets of a visitor's days add up.
-    """
-    nets: Counter[str] = Counter()
-    for visitor_id, winner in winners:
-        nets[visitor_id] += {Team.A: 1, Team.B: -1, Team.NEITHER: 0}[winner]
-    return dict(nets)
 
 
 def tally_visitors(nets: npt.ArrayLike) -> Tally:

@@ -12,7 +12,6 @@ from experiments.clicks.log import Floats, Ints
 from experiments.clicks.relevance import Relevance
 
 THRESHOLDS = (0.2, 0.5, 0.8)  # of the best product's estimate, for grades 1, 2 and 3
-QUANTILES = (0.5, 0.75, 0.9)  # of a query's products, for grades 1, 2 and 3
 MINIMUM_EXAMINED = 20.0
 MINIMUM_CLICKS = 3
 
@@ -46,42 +45,13 @@ def grade_by_best(
     whose best estimate is 0, are left out: their best is chance. Raises ValueError for thresholds that do not ascend
     within 0 to 1.
     """
-    cuts = _check_cuts("thresholds", thresholds)
+    cuts = _check_thresholds(thresholds)
     kept = _find_enough(relevance, minimum_examined, minimum_clicks)
     groups, group = np.unique(relevance.query[kept], return_inverse=True)
     best = np.zeros(len(groups))
     np.maximum.at(best, group, relevance.estimate[kept])
     relative = relevance.estimate[kept] / best[group]
     return _cut(relevance, kept, relative, cuts)
-
-
-def grade_by_quantile(
-    relevance: Relevance,
-    quantiles: Sequence[float] = QUANTILES,
-    *,
-    minimum_examined: float = MINIMUM_EXAMINED,
-    minimum_clicks: int = MINIMUM_CLICKS,
-) -> Grades:
-    """Return as grade how many of the quantiles a product reaches among its query's, by the share it is no worse than.
-
-    The best are at 1, so that every query has its highest grade, and equal estimates get the same. For estimates whose
-    ratios mean little; what is left out and raised is as in `grade_by_best`.
-    """
-    cuts = _check_cuts("quantiles", quantiles)
-    kept = _find_enough(relevance, minimum_examined, minimum_clicks)
-    return _cut(relevance, kept, _share_no_worse(relevance.query[kept], relevance.estimate[kept]), cuts)
-
-
-def _share_no_worse(query: Ints, estimate: Floats) -> Floats:
-    """Return the share of a query's products whose estimate is no higher than each."""
-    order = np.lexsort((estimate, query))
-    sorted_query, sorted_estimate = query[order], estimate[order]
-    _, first, group, count = np.unique(sorted_query, return_index=True, return_inverse=True, return_counts=True)
-    is_last = np.append((np.diff(sorted_query) != 0) | (np.diff(sorted_estimate) != 0), True)[: len(order)]
-    last = np.flatnonzero(is_last)[np.cumsum(is_last) - is_last]
-    shares = np.empty(len(order))
-    shares[order] = (last - first[group] + 1) / count[group]
-    return shares
 
 
 def _find_enough(relevance: Relevance, minimum_examined: float, minimum_clicks: int) -> npt.NDArray[np.bool_]:
@@ -94,10 +64,10 @@ def _find_enough(relevance: Relevance, minimum_examined: float, minimum_clicks: 
     return kept
 
 
-def _check_cuts(name: str, cuts: Sequence[float]) -> Floats:
-    values = np.asarray(cuts, np.float64)
+def _check_thresholds(thresholds: Sequence[float]) -> Floats:
+    values = np.asarray(thresholds, np.float64)
     if not len(values) or (np.diff(values) <= 0).any() or not ((values > 0) & (values <= 1)).all():
-        raise ValueError(f"{name} {tuple(cuts)}, expected at least one, ascending, above 0 and at most 1")
+        raise ValueError(f"thresholds {tuple(thresholds)}, expected at least one, ascending, above 0 and at most 1")
     return values
 
 

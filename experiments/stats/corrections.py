@@ -20,20 +20,6 @@ def find_bonferroni_alpha(count: int, *, alpha: float = ALPHA) -> float:
     return alpha / count
 
 
-def adjust_bonferroni(p_values: npt.ArrayLike) -> Floats:
-    """Return p-values times their number, at most 1: any below alpha is one false alarm in alpha of all families."""
-    p = _check(p_values)
-    return np.minimum(p * len(p), 1.0)
-
-
-def adjust_holm(p_values: npt.ArrayLike) -> Floats:
-    """Return adjusted p-values that promise the same as Bonferroni's and are never larger. Holm 1979."""
-    p = _check(p_values)
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    return _put_back(np.minimum(stepped, 1.0), order)
-
-
 def adjust_benjamini_hochberg(p_values: npt.ArrayLike) -> Floats:
     """Return adjusted p-values: of those below alpha, a share of alpha at most is false, on average.
 
@@ -43,13 +29,9 @@ def adjust_benjamini_hochberg(p_values: npt.ArrayLike) -> Floats:
     p = _check(p_values)
     order = np.argsort(p, kind="stable")
     stepped = p[order] * len(p) / np.arange(1, len(p) + 1)
-    return _put_back(np.minimum(np.minimum.accumulate(stepped[::-1])[::-1], 1.0), order)
-
-
-def _put_back(adjusted: Floats, order: npt.NDArray[np.intp]) -> Floats:
-    placed = np.empty_like(adjusted)
-    placed[order] = adjusted
-    return placed
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.minimum.accumulate(stepped[::-1])[::-1], 1.0)
+    return adjusted
 
 
 def _check(p_values: npt.ArrayLike) -> Floats:

@@ -7,7 +7,7 @@ from scipy.special import expit
 from scipy.stats import beta, chi2, spearmanr
 
 from experiments.clicks.coec import estimate_coec, measure_position_ctr
-from experiments.clicks.grades import grade_by_best, grade_by_quantile
+from experiments.clicks.grades import grade_by_best
 from experiments.clicks.log import ClickLog, PositionCurve, build_log, keep_shown, sum_log
 from experiments.clicks.pbm import Prior, fit_pbm
 from experiments.clicks.pbm_intervals import bound_attractiveness, measure_curvature, measure_variances
@@ -384,30 +384,20 @@ def test_what_nobody_looked_at_gets_no_grade_rather_than_0():
     assert found.left_out == 2
 
 
-@pytest.mark.parametrize("grade", [grade_by_best, grade_by_quantile])
-def test_queries_without_enough_clicks_are_left_out(grade):
+def test_queries_without_enough_clicks_are_left_out():
     rows = [(1, 1, 0.02, 2, 100), (1, 2, 0.0, 0, 100), (2, 1, 0.0, 0, 100), (3, 1, 0.5, 9, 3)]
-    found = grade(make_relevance(*rows))
+    found = grade_by_best(make_relevance(*rows))
     assert (len(found.grade), found.left_out) == (0, 4)
-    assert grade(make_relevance(*rows), minimum_clicks=2).product.tolist() == [1, 2]
-    assert grade(make_relevance(*rows), minimum_clicks=0).query.tolist() == [1, 1]
+    assert grade_by_best(make_relevance(*rows), minimum_clicks=2).product.tolist() == [1, 2]
+    assert grade_by_best(make_relevance(*rows), minimum_clicks=0).query.tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("grade", [grade_by_best, grade_by_quantile])
-def test_unknown_estimates_get_no_grade(grade):
-    found = grade(make_relevance((1, 1, 0.5, 9, 100), (1, 2, np.nan, 0, 100)))
+def test_unknown_estimates_get_no_grade():
+    found = grade_by_best(make_relevance((1, 1, 0.5, 9, 100), (1, 2, np.nan, 0, 100)))
     assert (found.product.tolist(), found.left_out) == ([1], 1)
 
 
-def test_quantiles_rank_within_a_query_and_ties_share_the_better_grade():
-    rows = [(1, product, estimate, 5, 100) for product, estimate in enumerate([0.4, 0.1, 0.3, 0.2], 1)]
-    found = grade_by_quantile(make_relevance(*rows, (2, 1, 0.9, 5, 100), (2, 2, 0.9, 5, 100)))
-    assert found.relative.tolist() == [1, 0.25, 0.75, 0.5, 1, 1]
-    assert found.grade.tolist() == [3, 0, 2, 1, 3, 3]
-
-
 @pytest.mark.parametrize("cuts", [(), (0.5, 0.5), (0.8, 0.2), (0.0, 0.5), (0.5, 1.2)])
-@pytest.mark.parametrize("grade", [grade_by_best, grade_by_quantile])
-def test_thresholds_out_of_order_are_refused(grade, cuts):
+def test_thresholds_out_of_order_are_refused(cuts):
     with pytest.raises(ValueError, match="ascending, above 0 and at most 1"):
-        grade(make_relevance((1, 1, 0.5, 9, 100)), cuts)
+        grade_by_best(make_relevance((1, 1, 0.5, 9, 100)), cuts)
