@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from threading import Lock
@@ -34,12 +34,15 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A running experiment as searches need it, the champion's side first."""
+    """A running experiment, or a draft looked at, as searches need it, the champion's side first."""
 
     name: str
     kind: str
     plan: Plan
     sides: tuple[Side, ...]
+
+    def has_side(self, name: str | None) -> bool:
+        return any(side.name == name for side in self.sides)
 
     def find_side(self, name: str | None) -> Side:
         return next((side for side in self.sides if side.name == name), self.sides[0])
@@ -71,20 +74,32 @@ class Choice:
         return " ".join(str(arm) for arm in self.arms if arm.is_counted)
 
 
-def choose(visitor: Visitor | None, text: str, forced: Mapping[str, str] | None = None) -> Choice:
+def choose(
+    visitor: Visitor | None, text: str, forced: Mapping[str, str] | None = None, *, takes_part: bool = True
+) -> Choice:
     """Return the config for this visitor's query, changed by each running experiment the visitor takes part in.
 
     Experiments change the config in the order they were started in; one whose change is not possible leaves the
-    config as it was. `forced`: variants by experiment, for staff. No visitor gets the shop's own ranking.
+    config as it was. `forced`: variants by experiment, of drafts too, for staff; who does not take part sees these
+    alone. No visitor gets the shop's own ranking.
     """
-    choice = Choice(get_config(settings.SEARCHSITE["CONFIG"]))
-    running = _running.get() if visitor else ()
-    if visitor is None or not running:
+    choice, forced = Choice(get_config(settings.SEARCHSITE["CONFIG"])), forced or {}
+    joined = list(find_joined(forced, takes_part)) if visitor else []
+    if visitor is None or not joined:
         return choice
     asking = replace(visitor, segment=find_segment(text))
-    for experiment in running:
-        choice = _join(choice, experiment, asking, (forced or {}).get(experiment.name))
+    for experiment in joined:
+        choice = _join(choice, experiment, asking, forced.get(experiment.name))
     return choice
+
+
+def find_joined(forced: Mapping[str, str], takes_part: bool) -> Iterator[Running]:
+    """Yield what runs, where the visitor takes part, and what a variant is forced of; drafts last."""
+    running = _running.get()
+    yield from (one for one in running if takes_part or one.has_side(forced.get(one.name)))
+    if others := forced.keys() - {one.name for one in running}:
+        drafts = prepare(Experiment.objects.drafts(others))
+        yield from (one for one in drafts if one.has_side(forced.get(one.name)))
 
 
 def _join(choice: Choice, experiment: Running, visitor: Visitor, forced: str | None) -> Choice:
@@ -143,9 +158,17 @@ class RunningExperiments:
         self._until = 0.0
 
 
-def read_running() -> Iterable[Running]:
-    """Yield the running experiments; a variant that was stopped keeps its place and shows what the champion shows."""
-    for experiment in Experiment.objects.running():
+def read_running() -> Iterator[Running]:
+    """Yield the running experiments."""
+    return prepare(Experiment.objects.running())
+
+
+def prepare(experiments: Iterable[Experiment]) -> Iterator[Running]:
+    """Yield experiments as searches need them, those left out that divide nobody.
+
+    A variant that was stopped keeps its place and shows what the champion shows.
+    """
+    for experiment in experiments:
         variants = sorted(experiment.variants.all(), key=lambda variant: (not variant.is_champion, variant.pk))
         sides = [Side(one.name, one.changes if one.stopped_at is None else variants[0].changes) for one in variants]
         try:

@@ -104,11 +104,13 @@ def search_products(
 def choose_ranking(
     query: Query, visitor: ShopVisitor | None, config_name: str | None, forced: Mapping[str, str] | None
 ) -> Choice:
-    """Return how to search: as the config named, or as the visitor's variants do. Who is not recorded is in none."""
+    """Return how to search: as the config named, or as the visitor's variants do.
+
+    Who is not recorded is in none but those forced.
+    """
     if config_name:
         return Choice(get_config(config_name))
-    takes_part = visitor is not None and (visitor.is_logged or bool(forced))
-    return choose(visitor if takes_part else None, query.text, forced)
+    return choose(visitor, query.text, forced, takes_part=visitor is not None and visitor.is_logged)
 
 
 def search_as_chosen(query: Query, choice: Choice, visitor: ShopVisitor | None) -> tuple[Results, dict[int, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,11 @@ class ExperimentQuerySet(models.QuerySet["Experiment"]):
     def running(self) -> ExperimentQuerySet:
         """Return the running experiments with their variants, oldest first: the earlier one has the first word."""
         return self.filter(status=Experiment.Status.RUNNING).order_by("started_at", "pk").prefetch_related("variants")
+
+    def drafts(self, names: Iterable[str]) -> ExperimentQuerySet:
+        """Return the drafts of these names with their variants, oldest first."""
+        found = self.filter(status=Experiment.Status.DRAFT, name__in=names)
+        return found.order_by("created_at", "pk").prefetch_related("variants")
 
 
 class Experiment(models.Model):

@@ -85,6 +85,24 @@ def test_staff_can_see_a_variant_and_are_not_counted():
     assert (choice.config.dense_weight, choice.label) == (0.1, "")
 
 
+@pytest.mark.parametrize(("variant", "weight"), [("b", 0.1), ("a", 0.67), ("gone", 0.67)])
+def test_who_takes_no_part_sees_what_is_forced_and_joins_nothing_else(variant, weight):
+    make_experiment()
+    make_experiment("depth").variants.update(changes={"depth": 50})
+    choice = choose(VISITORS[0], "mug", {"ranking": variant}, takes_part=False)
+    assert (choice.config.dense_weight, choice.config.depth, choice.label) == (weight, 1000, "")
+
+
+@pytest.mark.parametrize("takes_part", [True, False])
+def test_staff_can_see_a_variant_before_its_experiment_starts(takes_part):
+    make_experiment("depth", running=False)
+    stopped = make_experiment("stopped", running=False)
+    Experiment.objects.filter(pk=stopped.pk).update(status=Experiment.Status.STOPPED)
+    for forced, weight in (({}, 0.67), ({"depth": "gone"}, 0.67), ({"stopped": "b"}, 0.67), ({"depth": "b"}, 0.1)):
+        choice = choose(VISITORS[0], "mug", forced, takes_part=takes_part)
+        assert (choice.config.dense_weight, choice.label) == (weight, "")
+
+
 def test_a_variant_that_was_stopped_shows_what_the_champion_shows():
     experiment = make_experiment()
     before = choices()

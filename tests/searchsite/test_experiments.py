@@ -84,6 +84,18 @@ def test_a_link_shows_staff_a_variant_and_they_are_not_counted(filled):
     assert SearchLog.objects.get(text="potta").variant != ""
 
 
+def test_a_link_shows_a_draft_to_staff_who_opted_out_and_nothing_beside_it(filled):
+    make("running")
+    draft = Experiment.objects.create(name="draft")
+    Variant.objects.create(experiment=draft, name="deep", is_champion=True, changes={"depth": 50})
+    browser = shop_as(1)
+    browser.get(reverse("reports:see", args=[make_link_token("draft", "deep")]))
+    page = browser.get("/search/?q=mug", headers={"sec-gpc": "1"})
+    assert page.context["results"].config_name == "draft-deep"
+    flush_recorded()
+    assert not SearchLog.objects.exists()
+
+
 def test_a_forged_link_is_refused_with_the_cure(client):
     answer = client.get("/reports/see/forged/")
     assert answer.status_code == 400
