@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,28 +30,39 @@ class QueryGain:
     gain: float  # rates drawn towards that of all queries
 
 
-def find_gains(experiment: Experiment, champion: str, variant: str) -> dict[str, list[dict[str, Any]]]:
-    """Return the queries that gained most and lost most clicks, with what each variant last showed for them."""
-    counts = count_searches(experiment, (champion, variant))
-    ours, theirs = counts[champion], counts[variant]
+def find_gains(experiment: Experiment, champion: str, others: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return by variant the queries that gained most and lost most clicks, with what each variant last showed for them.
+
+    The log is read once for all variants.
+    """
+    counts = count_searches(experiment, (champion, *others))
+    chosen = {variant: _choose(counts[champion], counts[variant]) for variant in others}
+    texts = {one.text for found in chosen.values() for gains in found.values() for one in gains}
+    lists = read_lists(experiment, (champion, *others), texts)
+    return {
+        variant: {
+            name: [
+                asdict(one) | {"champion_list": lists[one.text, champion], "variant_list": lists[one.text, variant]}
+                for one in gains
+            ]
+            for name, gains in found.items()
+        }
+        for variant, found in chosen.items()
+    }
+
+
+def _choose(ours: Mapping[str, tuple[int, int]], theirs: Mapping[str, tuple[int, int]]) -> dict[str, list[QueryGain]]:
+    """Return the queries that gained most and lost most, of those that both variants were asked."""
     rate = _rate_of_all(ours, theirs)
     gains = [_compare(text, ours[text], theirs[text], rate) for text in ours.keys() & theirs.keys()]
     gains.sort(key=lambda one: (-one.gain, one.text))
-    chosen = {
+    return {
         "gained": [one for one in gains[:MOST_QUERIES] if one.gain > 0],
         "lost": [one for one in gains[::-1][:MOST_QUERIES] if one.gain < 0],
     }
-    lists = read_lists(experiment, (champion, variant), [one.text for found in chosen.values() for one in found])
-    return {
-        name: [
-            asdict(one) | {"champion_list": lists[one.text, champion], "variant_list": lists[one.text, variant]}
-            for one in found
-        ]
-        for name, found in chosen.items()
-    }
 
 
-def count_searches(experiment: Experiment, variants: tuple[str, ...]) -> dict[str, dict[str, tuple[int, int]]]:
+def count_searches(experiment: Experiment, variants: Collection[str]) -> dict[str, dict[str, tuple[int, int]]]:
     """Return by variant and text how many searches there were, and how many of them had a click."""
     clicks = Event.objects.filter(query_id=OuterRef("query_id"), action_name__in=("click", "click_through"))
     found: dict[str, dict[str, tuple[int, int]]] = {variant: {} for variant in variants}
@@ -72,7 +83,9 @@ def count_searches(experiment: Experiment, variants: tuple[str, ...]) -> dict[st
     }
 
 
-def read_lists(experiment: Experiment, variants: tuple[str, ...], texts: list[str]) -> dict[tuple[str, str], list[str]]:
+def read_lists(
+    experiment: Experiment, variants: Collection[str], texts: Collection[str]
+) -> dict[tuple[str, str], list[str]]:
     """Return the SKUs that each variant last showed for each text, best first, [] where nothing was kept."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     searches = SearchLog.objects.of_experiment(experiment.name, experiment.started_at)

@@ -111,7 +111,7 @@ def make_report(experiment: Experiment) -> tuple[dict[str, Any], dict[str, dict[
             "comparisons": [_to_json(one) for one in comparisons],
             "guardrails": {name: {key: _to_json(one) for key, one in each.items()} for name, each in guards.items()},
             "days": list_days(days, experiment.metric, champion, others),
-            "queries": {name: find_gains(experiment, champion, name) for name in others},
+            "queries": find_gains(experiment, champion, others),
             "funnel": {name: count_funnel(columns) for name, columns in sample.visitors.items()},
         }
     ), guards
