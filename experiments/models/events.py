@@ -180,7 +180,7 @@ class TakenBatch(models.Model):
     """A batch that is in the log: brought again, it is known."""
 
     batch_id = models.CharField(max_length=100, primary_key=True)
-    taken_at = models.DateTimeField(default=timezone.now)
+    taken_at = models.DateTimeField(default=timezone.now, db_index=True)
 
     objects = RowQuerySet["TakenBatch"].as_manager()
 

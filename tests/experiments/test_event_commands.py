@@ -53,6 +53,16 @@ def test_what_is_older_than_events_are_kept_is_deleted(log, settings, monkeypatc
     assert prune().total == 0
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("table", [SearchLog, Event, TakenBatch])
+def test_what_is_looked_for_by_its_time_has_an_index_for_it(table):
+    columns = {"taken_at", "received_at"} & {column.name for column in table._meta.fields}
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, table._meta.db_table)
+    indexed = {each["columns"][0] for each in found.values() if each["index"]}
+    assert columns <= indexed
+
+
 def test_what_was_set_aside_or_left_half_written_goes_with_the_rest(log, settings):
     settings.SEARCHSITE = settings.SEARCHSITE | {"EVENT_RETENTION_DAYS": 10}
     waiting = spool.put(Batch([], [{"event_id": "e1"}]))
