@@ -20,7 +20,8 @@ from experiments.models.events import SearchQuerySet
 from retrieval.engine.types import Filters
 
 TEXTS, SEARCHES = 500, 2_000  # fetched together
-MOST_SEARCHES_A_DAY = 100  # who searches more often is a program: fixed before the look, whatever they clicked
+# Who searches more often, or of MANY clicks makes more in each search, is a program: fixed before the look.
+MOST_SEARCHES_A_DAY, MOST_CLICKS_A_SEARCH, MANY = 100, 5, 20
 LONGEST_SKU = 100
 CLICKS = ("click", "click_through")
 COLUMNS = ("query_id", "client_id", "text", "timestamp", "hit_skus", "query_attributes", "is_simulated")
@@ -120,10 +121,20 @@ def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def find_programs(searches: SearchQuerySet) -> set[str]:
-    """Return the visitors who searched more often on one day (UTC) than any shopper does."""
-    days = searches.exclude(client_id="").order_by().annotate(day=TruncDate("timestamp", tzinfo=UTC))
-    often = days.values("client_id", "day").annotate(count=Count("pk")).filter(count__gt=MOST_SEARCHES_A_DAY)
-    return set(often.values_list("client_id", flat=True))
+    """Return the visitors who searched more often on one day (UTC), or clicked more results, than any shopper does."""
+    known = searches.exclude(client_id="").order_by()
+    days = known.annotate(day=TruncDate("timestamp", tzinfo=UTC)).values("client_id", "day")
+    often = days.annotate(count=Count("pk")).filter(count__gt=MOST_SEARCHES_A_DAY)
+    return {*often.values_list("client_id", flat=True), *_find_greedy(known)}
+
+
+def _find_greedy(searches: SearchQuerySet) -> Iterator[str]:
+    """Yield the visitors who click so many results of each search that they choose none."""
+    events = Event.objects.filter(action_name__in=CLICKS, query_id__in=searches.values("query_id"))
+    clicks = dict(events.order_by().values_list("client_id").annotate(Count("pk")).filter(pk__count__gt=MANY))
+    for part in in_batches(clicks, TEXTS):
+        asked = searches.filter(client_id__in=part).values_list("client_id").annotate(Count("pk"))
+        yield from (client_id for client_id, count in asked if clicks[client_id] > MOST_CLICKS_A_SEARCH * count)
 
 
 def is_whole(row: Row) -> bool:

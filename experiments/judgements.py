@@ -10,7 +10,7 @@ import numpy as np
 from django.db import transaction
 from django.utils import timezone
 
-from experiments.click_counts import MOST_SEARCHES_A_DAY, ClickCounts, Progress, count_clicks
+from experiments.click_counts import MOST_CLICKS_A_SEARCH, MOST_SEARCHES_A_DAY, ClickCounts, Progress, count_clicks
 from experiments.clicks.coec import estimate_coec
 from experiments.clicks.grades import MINIMUM_CLICKS, MINIMUM_EXAMINED, Grades, grade_by_best
 from experiments.clicks.log import Cells, Ints, keep_shown, sum_log
@@ -61,7 +61,8 @@ class JudgedClicks:
         if self.left_out:
             yield f"{self.left_out:,} products of queries were seen or clicked too seldom and have none"
         if self.programs:
-            yield f"{self.programs:,} visitors with over {MOST_SEARCHES_A_DAY} searches a day were left out as programs"
+            rules = f"over {MOST_SEARCHES_A_DAY} searches a day or {MOST_CLICKS_A_SEARCH} clicks a search"
+            yield f"{self.programs:,} visitors with {rules} were left out as programs"
         yield from (f"Warning: {warning}" for warning in self.warnings)
 
 
@@ -130,19 +131,15 @@ def estimate(cells: Cells, model: str, least: float) -> tuple[Relevance, tuple[s
 
 
 def make_judgements(counts: ClickCounts, graded: Graded) -> Iterator[Judgement]:
-    """Yield the graded products with their counts; intervals are shares of the best estimate of the same query."""
+    """Yield the graded products with their counts; intervals are shares of what the grades are shares of."""
     texts, skus, relevance, grades = list(counts.texts), list(counts.skus), graded.relevance, graded.grades
     rows = np.searchsorted(_to_keys(relevance, len(skus)), _to_keys(grades, len(skus)))
-    _, query = np.unique(grades.query, return_inverse=True)
-    best = np.zeros(query.max() + 1)
-    np.maximum.at(best, query, relevance.estimate[rows])
-    scale = 1 / best[query]
     columns = {
         "grade": grades.grade,
         "impressions": relevance.impressions[rows].astype(np.int64),
         "clicks": relevance.clicks[rows].astype(np.int64),
-        "low": relevance.low[rows] * scale,
-        "high": relevance.high[rows] * scale,
+        "low": relevance.low[rows] / grades.best,
+        "high": relevance.high[rows] / grades.best,
     }
     pairs = zip(grades.query.tolist(), grades.product.tolist(), strict=True)
     values = zip(*(column.tolist() for column in columns.values()), strict=True)

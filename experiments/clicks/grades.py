@@ -12,6 +12,7 @@ from experiments.clicks.log import Floats, Ints
 from experiments.clicks.relevance import Relevance
 
 THRESHOLDS = (0.2, 0.5, 0.8)  # of the best product's estimate, for grades 1, 2 and 3
+FLOOR = 0.5  # of the median query's best: where nothing that is shown answers, the least bad is no answer
 MINIMUM_EXAMINED = 20.0
 MINIMUM_CLICKS = 3
 
@@ -20,13 +21,14 @@ MINIMUM_CLICKS = 3
 class Grades:
     """Grades from 0 by query and product, arrays of the same shape; `relative` is what each was cut from, 0 to 1.
 
-    `left_out` counts the pairs that got none.
+    `best` is the estimate that each is a share of. `left_out` counts the pairs that got none.
     """
 
     query: Ints
     product: Ints
     grade: Ints
     relative: Floats
+    best: Floats
     left_out: int
 
 
@@ -34,12 +36,14 @@ def grade_by_best(
     relevance: Relevance,
     thresholds: Sequence[float] = THRESHOLDS,
     *,
+    floor: float = FLOOR,
     minimum_examined: float = MINIMUM_EXAMINED,
     minimum_clicks: int = MINIMUM_CLICKS,
 ) -> Grades:
     """Return as grade how many of the thresholds a product's estimate reaches, as a share of its query's best.
 
-    Relative, because some queries are clicked less whatever they show. Products examined fewer than `minimum_examined`
+    Relative, because some queries are clicked less whatever they show; but the best counts as no lower than `floor` of
+    the median query's, because others show nothing that answers. Products examined fewer than `minimum_examined`
     times get no grade, not 0: that nobody looked says nothing of them, and a model taught that what the present
     ranking hides is wrong would go on hiding it. Queries with fewer than `minimum_clicks` clicks on the rest, or
     whose best estimate is 0, are left out: their best is chance. Raises ValueError for thresholds that do not ascend
@@ -47,11 +51,15 @@ def grade_by_best(
     """
     cuts = _check_thresholds(thresholds)
     kept = _find_enough(relevance, minimum_examined, minimum_clicks)
-    groups, group = np.unique(relevance.query[kept], return_inverse=True)
+    query, estimate = relevance.query[kept], relevance.estimate[kept]
+    groups, group = np.unique(query, return_inverse=True)
     best = np.zeros(len(groups))
-    np.maximum.at(best, group, relevance.estimate[kept])
-    relative = relevance.estimate[kept] / best[group]
-    return _cut(relevance, kept, relative, cuts)
+    np.maximum.at(best, group, estimate)
+    if len(best):
+        best = np.maximum(best, floor * np.median(best))
+    relative = estimate / best[group]
+    grade = np.searchsorted(cuts, relative, side="right").astype(np.int64)
+    return Grades(query, relevance.product[kept], grade, relative, best[group], int((~kept).sum()))
 
 
 def _find_enough(relevance: Relevance, minimum_examined: float, minimum_clicks: int) -> npt.NDArray[np.bool_]:
@@ -69,8 +77,3 @@ def _check_thresholds(thresholds: Sequence[float]) -> Floats:
     if not len(values) or (np.diff(values) <= 0).any() or not ((values > 0) & (values <= 1)).all():
         raise ValueError(f"thresholds {tuple(thresholds)}, expected at least one, ascending, above 0 and at most 1")
     return values
-
-
-def _cut(relevance: Relevance, kept: npt.NDArray[np.bool_], relative: Floats, cuts: Floats) -> Grades:
-    grade = np.searchsorted(cuts, relative, side="right").astype(np.int64)
-    return Grades(relevance.query[kept], relevance.product[kept], grade, relative, int((~kept).sum()))

@@ -366,15 +366,24 @@ def test_grades_are_relative_to_the_best_of_each_query():
             (1, 3, 0.3, 30, 100),
             (1, 4, 0.1, 10, 100),
             (1, 5, 0.05, 5, 100),
-            (2, 1, 0.1, 10, 100),
-            (2, 2, 0.05, 5, 100),
+            (2, 1, 0.3, 30, 100),
+            (2, 2, 0.15, 15, 100),
         )
     )
     assert found.query.tolist() == [1] * 5 + [2] * 2
     assert found.product.tolist() == [1, 2, 3, 4, 5, 1, 2]
     assert found.grade.tolist() == [3, 3, 2, 1, 0, 3, 2]
     assert found.relative == pytest.approx([1, 0.8, 0.6, 0.2, 0.1, 1, 0.5])
+    assert found.best == pytest.approx([0.5] * 5 + [0.3] * 2)
     assert found.left_out == 0
+
+
+def test_the_best_of_a_query_that_shows_no_answer_is_none():
+    answered = [(query, 1, 0.4, 40, 100) for query in (1, 2, 3)]
+    found = grade_by_best(make_relevance(*answered, (4, 1, 0.08, 8, 100), (4, 2, 0.02, 2, 100)))
+    assert found.grade.tolist() == [3, 3, 3, 1, 0]
+    assert found.best.tolist() == pytest.approx([0.4, 0.4, 0.4, 0.2, 0.2])
+    assert grade_by_best(make_relevance((4, 1, 0.08, 8, 100)), floor=0.0).grade.tolist() == [3]
 
 
 def test_what_nobody_looked_at_gets_no_grade_rather_than_0():

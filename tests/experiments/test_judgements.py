@@ -128,6 +128,19 @@ def test_bots_programs_narrowed_lists_and_other_days_do_not_judge(log):
     assert judge_clicks("clicks", since=MONDAY).searches == 2460
 
 
+def test_who_clicks_more_than_shoppers_do_does_not_judge(log):
+    plant()
+    skus = [f"p{number}" for number in range(6)]
+    for visitor, clicked in (("greedy", 6), ("keen", 5)):
+        for _ in range(5):
+            search = log_search(visitor, text="mug", hit_skus=skus)
+            for position, sku in enumerate(skus[:clicked], 1):
+                log_event(search, "click", sku, position)
+    done = judge_clicks("clicks", minimum_examined=1)
+    assert done.programs == 1
+    assert done.searches == 2405
+
+
 def test_a_click_counts_once_and_only_in_the_list_that_was_shown(log):
     for number in range(30):
         search = log_search(f"v{number}", "", text="mug", hit_skus=["A", "B", "C"])
