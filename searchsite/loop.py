@@ -96,8 +96,8 @@ class Loop:
         The champion is interleaved with another ranking meanwhile: where a product always has the same place, nobody
         can tell what its place and what the product itself is worth.
         """
-        experiment = self._start("loop-collecting", Experiment.Kind.INTERLEAVING, EXPLORED)
-        yield self._row("shoppers of the champion", self._simulate(self.size.visitors, 1))
+        experiment = self.start("loop-collecting", Experiment.Kind.INTERLEAVING, EXPLORED)
+        yield self._row("shoppers of the champion", self.simulate(self.size.visitors, 1))
         control.stop(experiment, "collected")
         self.tell("judging by clicks")
         judged = self._call("judge_clicks", JUDGEMENTS, "--model", "pbm")
@@ -111,16 +111,16 @@ class Loop:
 
     def test_by_interleaving(self) -> Iterator[Row]:
         """Both rankings on one page."""
-        experiment = self._start("loop-interleaving", Experiment.Kind.INTERLEAVING, self.changes)
-        self._simulate(self.size.mixed, 2)
-        yield Row("interleaving", self._report(experiment)["sentence"])
+        experiment = self.start("loop-interleaving", Experiment.Kind.INTERLEAVING, self.changes)
+        self.simulate(self.size.mixed, 2)
+        yield Row("interleaving", self.report(experiment)["sentence"])
         control.stop(experiment, "decided")
 
     def test_by_purchases(self) -> Iterator[Row]:
         """An A/B test; the winner serves everybody."""
-        experiment = self._start("loop-ab", Experiment.Kind.AB, self.changes)
-        self._simulate(self.size.tested, 3)
-        found = self._report(experiment)
+        experiment = self.start("loop-ab", Experiment.Kind.AB, self.changes)
+        self.simulate(self.size.tested, 3)
+        found = self.report(experiment)
         yield Row("A/B test", found["sentence"])
         experiment.refresh_from_db()
         is_running = experiment.is_running  # no guardrail has stopped it
@@ -133,9 +133,9 @@ class Loop:
 
     def stop_a_broken_one(self) -> Iterator[Row]:
         """A ranking broken on purpose is stopped by its guardrails."""
-        experiment = self._start("loop-broken", Experiment.Kind.AB, BROKEN)
-        self._simulate(self.size.broken, 4)
-        self._report(experiment)
+        experiment = self.start("loop-broken", Experiment.Kind.AB, BROKEN)
+        self.simulate(self.size.broken, 4)
+        self.report(experiment)
         experiment.refresh_from_db()
         yield Row("a broken ranking", experiment.stop_reason or "was not stopped")
 
@@ -194,13 +194,13 @@ class Loop:
         write_table(self.folder / ASKED[0], ("query_id", "query"), asked.items())
         write_table(self.folder / ASKED[1], ("query_id", "doc_id", "relevance"), grades)
 
-    def _simulate(self, visitors: int, seed: int) -> dict[str, Any]:
+    def simulate(self, visitors: int, seed: int) -> dict[str, Any]:
         self.tell(f"{visitors:,} shoppers")
         truth = ",".join(str(self.folder / name) for name in ASKED)
         options = ("--visitors", str(visitors), "--seed", str(seed), "--days", "7", "--truth", truth, "--backdate")
         return self._call("simulate_shoppers", *options)
 
-    def _start(self, name: str, kind: str, changes: Mapping[str, Any]) -> Experiment:
+    def start(self, name: str, kind: str, changes: Mapping[str, Any]) -> Experiment:
         """Return a running experiment of the champion and a challenger, one of an earlier loop deleted."""
         Experiment.objects.filter(name=name).delete()
         experiment = Experiment.objects.create(name=name, kind=kind, metric="ctr", hypothesis="The loop's own.")
@@ -211,7 +211,7 @@ class Loop:
         return experiment
 
     @staticmethod
-    def _report(experiment: Experiment) -> dict[str, Any]:
+    def report(experiment: Experiment) -> dict[str, Any]:
         experiment.refresh_from_db()
         content: dict[str, Any] = reports.refresh(experiment).content
         return content
