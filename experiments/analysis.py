@@ -14,7 +14,7 @@ from experiments.stats.covariates import CupedMeanStatistic, CupedRatioStatistic
 from experiments.stats.cuped import fit_adjustment, measure_adjusted_difference, measure_adjusted_lift
 from experiments.stats.effects import Effect, Interval
 from experiments.stats.guardrails import Guardrail, check_guardrail
-from experiments.stats.outliers import find_cap, find_search_limit, winsorise
+from experiments.stats.outliers import find_cap, find_greedy, find_search_limit, winsorise
 from experiments.stats.sequential import find_always_valid_interval
 from experiments.stats.sums import MeanStatistic, NotMeasurable, RatioStatistic
 
@@ -135,10 +135,14 @@ def _find_past(columns: Visitors, name: str) -> Column:
 
 
 def draw_sample(arms: Mapping[str, Visitors]) -> Sample:
-    """Return the visitors of all arms without those who search as no shopper does; the rules are the same for all."""
+    """Return the visitors of all arms without those who search or click as no shopper does, by one rule for all."""
     limit = find_search_limit([columns["searches"] for columns in arms.values()])
-    kept = {name: _keep(columns, columns["searches"] <= limit) for name, columns in arms.items()}
-    outliers = {name: int((columns["searches"] > limit).sum()) for name, columns in arms.items()}
+    odd = {
+        name: (columns["searches"] > limit) | find_greedy(columns["searches"], columns["clicks"])
+        for name, columns in arms.items()
+    }
+    kept = {name: _keep(columns, ~odd[name]) for name, columns in arms.items()}
+    outliers = {name: int(odd[name].sum()) for name in arms}
     # Refunds do not come through events; a negative sum would be one, and is no sale.
     cap = find_cap([np.maximum(columns["revenue_cents"], 0) for columns in kept.values()])
     return Sample(kept, outliers, cap)

@@ -17,11 +17,11 @@ from django.db.models.functions import TruncDate
 from experiments.clicks.log import ClickLog
 from experiments.models import Event
 from experiments.models.events import SearchQuerySet
+from experiments.stats.outliers import MANY_CLICKS, MOST_CLICKS
 from retrieval.engine.types import Filters
 
 TEXTS, SEARCHES = 500, 2_000  # fetched together
-# Who searches more often, or of MANY clicks makes more in each search, is a program: fixed before the look.
-MOST_SEARCHES_A_DAY, MOST_CLICKS_A_SEARCH, MANY = 100, 5, 20
+MOST_SEARCHES_A_DAY = 100  # who searches more often is a program: fixed before the look, whatever they clicked
 LONGEST_SKU = 100
 CLICKS = ("click", "click_through")
 COLUMNS = ("query_id", "client_id", "text", "timestamp", "hit_skus", "query_attributes", "is_simulated")
@@ -131,10 +131,10 @@ def find_programs(searches: SearchQuerySet) -> set[str]:
 def _find_greedy(searches: SearchQuerySet) -> Iterator[str]:
     """Yield the visitors who click so many results of each search that they choose none."""
     events = Event.objects.filter(action_name__in=CLICKS, query_id__in=searches.values("query_id"))
-    clicks = dict(events.order_by().values_list("client_id").annotate(Count("pk")).filter(pk__count__gt=MANY))
+    clicks = dict(events.order_by().values_list("client_id").annotate(Count("pk")).filter(pk__count__gt=MANY_CLICKS))
     for part in in_batches(clicks, TEXTS):
         asked = searches.filter(client_id__in=part).values_list("client_id").annotate(Count("pk"))
-        yield from (client_id for client_id, count in asked if clicks[client_id] > MOST_CLICKS_A_SEARCH * count)
+        yield from (client_id for client_id, count in asked if clicks[client_id] > MOST_CLICKS * count)
 
 
 def is_whole(row: Row) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from django.db import transaction
 from django.utils import timezone
 
-from experiments.click_counts import MOST_CLICKS_A_SEARCH, MOST_SEARCHES_A_DAY, ClickCounts, Progress, count_clicks
+from experiments.click_counts import MOST_SEARCHES_A_DAY, ClickCounts, Progress, count_clicks
 from experiments.clicks.coec import estimate_coec
 from experiments.clicks.grades import MINIMUM_CLICKS, MINIMUM_EXAMINED, Grades, grade_by_best
 from experiments.clicks.log import Cells, Ints, keep_shown, sum_log
@@ -18,6 +18,7 @@ from experiments.clicks.pbm import MINIMUM_IMPRESSIONS, fit_pbm
 from experiments.clicks.propensity import estimate_ipw
 from experiments.clicks.relevance import Relevance
 from experiments.models import SearchLog
+from experiments.stats.outliers import MOST_CLICKS
 from retrieval.evaluation.judgements import JudgementsError
 from retrieval.models import Judgement, JudgementSet
 
@@ -61,7 +62,7 @@ class JudgedClicks:
         if self.left_out:
             yield f"{self.left_out:,} products of queries were seen or clicked too seldom and have none"
         if self.programs:
-            rules = f"over {MOST_SEARCHES_A_DAY} searches a day or {MOST_CLICKS_A_SEARCH} clicks a search"
+            rules = f"over {MOST_SEARCHES_A_DAY} searches a day or {MOST_CLICKS} clicks a search"
             yield f"{self.programs:,} visitors with {rules} were left out as programs"
         yield from (f"Warning: {warning}" for warning in self.warnings)
 

@@ -12,6 +12,7 @@ from experiments.stats.sums import Floats, check_columns
 
 CAP_PERCENTILE = 99.0
 DEVIATIONS = 7.0
+MOST_CLICKS, MANY_CLICKS = 5, 20  # of a search on average, where there are more than so many in all
 
 
 def find_cap(arms: Sequence[npt.ArrayLike], *, percentile: float = CAP_PERCENTILE) -> float:
@@ -44,6 +45,13 @@ def find_search_limit(arms: Sequence[npt.ArrayLike], *, deviations: float = DEVI
     """
     searches = _merge(arms)
     return float(searches.mean() + deviations * searches.std()) if len(searches) else math.inf
+
+
+def find_greedy(searches: npt.ArrayLike, clicks: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Return which visitors click so many results of each search that they choose none: programs, shape (visitors,)."""
+    columns = check_columns(searches=searches, clicks=clicks)
+    greedy: npt.NDArray[np.bool_] = (columns[1] > MANY_CLICKS) & (columns[1] > MOST_CLICKS * columns[0])
+    return greedy
 
 
 def _merge(arms: Sequence[npt.ArrayLike]) -> Floats:

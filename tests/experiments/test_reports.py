@@ -106,9 +106,10 @@ def test_who_searches_as_no_shopper_does_is_left_out_and_counted():
     experiment = make_experiment()
     fill(experiment, {"a": 0.1, "b": 0.1}, visitors=300)
     VisitorDay.objects.filter(client_id="b-7").update(searches=5000, purchases=5000)
+    VisitorDay.objects.filter(client_id="a-3").update(searches=10, clicks=110)
     found = report(experiment)
-    assert found["outliers"] == {"a": 0, "b": 1}
-    assert found["visitors"] == {"a": 300, "b": 299}
+    assert found["outliers"] == {"a": 1, "b": 1}
+    assert found["visitors"] == {"a": 299, "b": 299}
 
 
 def test_revenue_of_one_visitor_does_not_decide():

@@ -11,7 +11,7 @@ from experiments.stats.corrections import (
     find_bonferroni_alpha,
 )
 from experiments.stats.guardrails import HARMED, SAFE, UNDECIDED, check_guardrail
-from experiments.stats.outliers import find_cap, find_search_limit, winsorise
+from experiments.stats.outliers import find_cap, find_greedy, find_search_limit, winsorise
 from experiments.stats.ratio_mismatch import RatioCheck, check_sample_ratio
 from experiments.stats.sums import MeanStatistic, NotMeasurable, RatioStatistic
 from tests.experiments.stats_data import EXACT, WORKED, expect
@@ -129,6 +129,11 @@ def test_a_visitor_who_searches_far_more_than_all_others_is_above_the_limit():
     assert limit == pytest.approx(searches.mean() + 7 * searches.std())
     assert 3 < limit < 900
     assert find_search_limit([[], []]) == math.inf
+
+
+def test_who_clicks_more_results_than_anybody_reads_is_greedy():
+    searches, clicks = [5, 5, 2, 1, 0], [25, 26, 12, 24, 0]
+    assert find_greedy(searches, clicks).tolist() == [False, True, False, True, False]
 
 
 def make_mean(n: int, hits: int) -> MeanStatistic:
