@@ -47,8 +47,8 @@ lint: $(VENV)/installed-dev ## Check style and types
 fix: $(VENV)/installed-dev ## Mend what style checks can mend
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-bench: $(VENV)/installed-dev ## Measure and rewrite the table in README
-	$(BIN)/python -m bench.run
+bench: $(VENV)/installed-dev ## Measure and rewrite the tables in README and docs (ARGS names which)
+	$(BIN)/python -m bench.run $(ARGS)
 
 train-default: $(VENV)/installed ## Train the reranker that comes with the project anew, on the sample shop (an hour)
 	rm -rf var/train-default
@@ -60,7 +60,8 @@ train-default: $(VENV)/installed ## Train the reranker that comes with the proje
 	cp -r var/train-default/models/versions/default-reranker retrieval/learning/built_in/
 
 loop: $(VENV)/installed ## Go once around the whole loop: simulated clicks, a model from them, tests, promotion
-	SEARCHSITE_DATA_DIR=$(abspath var/loop) DATABASE_URL= SEARCHSITE_RERANKER=none $(BIN)/python manage.py close_loop $(ARGS)
+	SEARCHSITE_DATA_DIR=$(abspath var/loop) DATABASE_URL= SEARCHSITE_RERANKER=none SEARCHSITE_RECENT_SEARCHES=5000 \
+		$(BIN)/python manage.py close_loop $(ARGS)
 
 services: ## Start the services profile with Docker
 	docker compose up --build

@@ -87,7 +87,7 @@ def measure_departments(arguments: argparse.Namespace) -> Iterator[Claim]:
     started = time.monotonic()
     shop.manage("import_judgements", "staff", "--file", str(ratings), "--json")
     made = json.loads(shop.manage("train_reranker", "--json", *DEPARTMENT_TRAINING))
-    yield Claim("departments: training, judging included", (time.monotonic() - started) / 60, "min", "<= 10")
+    yield Claim("departments: training and judging", (time.monotonic() - started) / 60, "min", "<= 10")
     shop.manage("models", "promote", made["version"], "--force")
     found = evaluate(shop, "hybrid", "hybrid-rerank")
     yield from show_means(shop, found)

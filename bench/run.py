@@ -1,53 +1,65 @@
-"""Run all benches and rewrite the table in README."""
+"""Run benches and write what they measured where README and docs have a place for it."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
-from bench.shops import FOLDER, ROOT
+from bench.shops import ROOT
 
-SCRIPTS = ("search", "ingest", "quality")
-README = ROOT / "README.md"
-START, END = "<!-- bench: start -->", "<!-- bench: end -->"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+START, NAMED, END = "<!-- bench: ", " -->\n", "<!-- bench -->"
 
 
 def main() -> None:
+    places = find_places(PAGES)
+    usual = [name for name, page in places.items() if page == PAGES[0]]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scripts", nargs="*", help=f"which to run, of {', '.join(SCRIPTS)} (default: all)")
-    parser.add_argument("--table", action="store_true", help="only write the table of what was measured last")
-    arguments = parser.parse_args()
-    wanted = arguments.scripts or SCRIPTS
-    if unknown := set(wanted) - set(SCRIPTS):
-        parser.error(f"unknown bench {min(unknown)!r}, expected one of: {', '.join(SCRIPTS)}")
-    for name in [] if arguments.table else wanted:
-        print(f"bench/{name}.py …", flush=True)
-        command = [sys.executable, "-m", f"bench.{name}", "--json"]
-        output = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
-        (FOLDER / f"{name}.json").write_text(output, encoding="utf-8")
-    found = {name: json.loads(path.read_text()) for name in SCRIPTS if (path := FOLDER / f"{name}.json").exists()}
-    text = README.read_text(encoding="utf-8")
-    before, _, rest = text.partition(START)
-    README.write_text(f"{before}{START}\n{to_markdown(found)}{END}{rest.partition(END)[2]}", encoding="utf-8")
-    failed = [claim["name"] for report in found.values() for claim in report["claims"] if claim["holds"] is False]
+    parser.add_argument(
+        "benches", nargs="*", default=usual, metavar="bench",
+        help=f"which, options in one word with quotes, of: {', '.join(places)} (default: {', '.join(usual)})",
+    )  # fmt: skip
+    wanted = parser.parse_args().benches
+    if unknown := set(wanted) - set(places):
+        parser.error(f"no page has a place for {min(unknown)!r}, expected one of: {', '.join(places)}")
+    failed = [name for bench in wanted for name in measure(bench, places[bench])]
     print("\n".join(f"does not hold: {name}" for name in failed) or "every bar holds")
 
 
-def to_markdown(found: dict[str, Any]) -> str:
+def find_places(pages: tuple[Path, ...]) -> dict[str, Path]:
+    """Return the page of each bench that has a place, in the order of the pages."""
+    return {
+        part.partition(NAMED)[0]: page for page in pages for part in page.read_text(encoding="utf-8").split(START)[1:]
+    }
+
+
+def measure(bench: str, page: Path) -> list[str]:
+    """Run a bench, write its claims into the page, and return the names of those that do not hold."""
+    print(f"{bench} …", flush=True)
+    script, *options = shlex.split(bench)
+    command = [sys.executable, "-m", f"bench.{script}", *options, "--json"]
+    report = json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    text = page.read_text(encoding="utf-8")  # now: a bench takes long, and people write meanwhile
+    before, start, rest = text.partition(f"{START}{bench}{NAMED}")
+    page.write_text(f"{before}{start}{to_markdown(script, report)}{END}{rest.partition(END)[2]}", encoding="utf-8")
+    return [claim["name"] for claim in report["claims"] if claim["holds"] is False]
+
+
+def to_markdown(name: str, report: dict[str, Any]) -> str:
     """Return the claims as tables, the machine named before them."""
-    machines = dict.fromkeys(report["machine"] for report in found.values())
-    lines = [f"Measured on {'; '.join(machines)}."]
-    for name, report in found.items():
-        rankings = [claim for claim in report["claims"] if ": " in claim["name"] and ", " in claim["name"]]
-        others = [claim for claim in report["claims"] if claim not in rankings]
-        if others and not rankings:
-            lines += ["", f"| `bench/{name}.py` | measured | held to |", "|---|---:|---:|", *map(to_row, others)]
-        for is_pair in (False, True):
-            part = [claim for claim in rankings if ("−" in claim["name"]) == is_pair]
-            lines += to_grid(f"`bench/{name}.py`" + (", paired differences" if is_pair else ""), part) if part else []
+    rankings = [claim for claim in report["claims"] if ": " in claim["name"] and ", " in claim["name"]]
+    others = [claim for claim in report["claims"] if claim not in rankings]
+    lines = [f"`bench/{name}.py`, measured on {report['machine']}."]
+    if others:
+        lines += ["", "| | measured | held to |", "|---|---:|---:|", *map(to_row, others)]
+    for is_pair in (False, True):
+        part = [claim for claim in rankings if ("−" in claim["name"]) == is_pair]
+        lines += to_grid("paired differences" if is_pair else "", part) if part else []
     return "\n".join(lines) + "\n"
 
 
