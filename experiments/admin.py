@@ -14,6 +14,7 @@ from unfold.decorators import display
 
 from experiments import control, reports
 from experiments.forcing import make_link_token
+from experiments.forecasts import look_ahead
 from experiments.models import Experiment, Variant
 from experiments.report_pages import ReportPage
 from retrieval.admin.base import ServingAdmin
@@ -61,9 +62,9 @@ class ExperimentAdmin(ServingAdmin):
         (None, {"fields": ("name", "hypothesis", "kind", "metric", "show_status", "show_sentence", "show_links")}),
         ("Who takes part", {"fields": ("traffic_share", ("layer", "layer_from", "layer_to"), "devices", "languages",
                                        "segments")}),
-        ("When it is decided", {"fields": ("worthwhile_lift", "guardrail_margin")}),
+        ("When it is decided", {"fields": ("worthwhile_lift", "show_outlook", "guardrail_margin")}),
     )  # fmt: skip
-    readonly_fields = ("show_status", "show_sentence", "show_links")
+    readonly_fields = ("show_status", "show_sentence", "show_links", "show_outlook")
 
     def get_readonly_fields(self, request: HttpRequest, experiment: Experiment | None = None) -> tuple[str, ...]:
         if is_open(experiment):
@@ -108,6 +109,20 @@ class ExperimentAdmin(ServingAdmin):
             reverse("reports:report", args=[experiment.name]),
             ReportPage.of(experiment).content["sentence"],
         )
+
+    @display(description="How long it will take")
+    def show_outlook(self, experiment: Experiment) -> str:
+        """What is known before the start: visitors and days, and what can be found in some weeks."""
+        if not experiment.pk:
+            return "After saving: visitors and days, by what shoppers did lately."
+        if experiment.started_at:
+            return "It has been started: its report says how many days are left."
+        outlook = look_ahead(experiment)
+        lines = [
+            f"In {weeks} week{'' if weeks == 1 else 's'}, with {visitors} visitors, it finds {lift}."
+            for weeks, visitors, lift in outlook.weeks
+        ]
+        return format_html_join("", "<p>{}</p>", ((line,) for line in (outlook.sentence, *lines, *outlook.remarks)))
 
     @display(description="See it")
     def show_links(self, experiment: Experiment) -> str:
