@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 import time
 from typing import Any
@@ -29,6 +30,10 @@ class EventBuffer:
     """
 
     def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Keep nothing, with locks that nobody holds: a forked child's, whose parent writes what waits."""
         self._lock = threading.Lock()
         self._spooling = threading.Lock()  # held while rows are neither here nor on disk
         self._waiting = Batch()
@@ -90,7 +95,7 @@ class EventBuffer:
         logger.error("%d rows %s, the spool cannot be written: %s", len(batch), told, error)
 
     def _start(self) -> None:
-        if self._thread is None or not self._thread.is_alive():  # a forked child has none yet
+        if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._run, name="events", daemon=True)
             self._thread.start()
 
@@ -128,3 +133,4 @@ def wake_worker() -> bool:
 
 buffer = EventBuffer()
 atexit.register(buffer.spool)
+os.register_at_fork(after_in_child=buffer.begin_anew)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -139,6 +140,10 @@ class RunningExperiments:
     """The running experiments, read from the database at most once in REFRESH_S. Safe to share between threads."""
 
     def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Know none yet, with a lock that nobody holds: what a forked child needs."""
         self._lock, self._found, self._until = Lock(), tuple[Running, ...](), 0.0
 
     def get(self) -> tuple[Running, ...]:
@@ -180,6 +185,7 @@ def prepare(experiments: Iterable[Experiment]) -> Iterator[Running]:
 
 
 _running = RunningExperiments()
+os.register_at_fork(after_in_child=_running.begin_anew)
 
 
 def forget_running() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -319,6 +320,37 @@ def test_who_flushes_waits_for_what_another_thread_is_writing(log, monkeypatch):
     threading.Timer(0.2, may_write.set).start()
     buffer.spool()
     assert waiting_ids() == {"e1"}
+
+
+def test_a_forked_child_waits_for_no_thread_of_its_parent(log, monkeypatch):
+    buffer, put, is_writing, may_write = buffers.buffer, spool.put, threading.Event(), threading.Event()
+
+    def put_slowly(batch: Batch) -> Path:
+        if threading.current_thread() is writer:
+            is_writing.set()
+            may_write.wait(10)
+        return put(batch)
+
+    def record() -> None:
+        buffer.add("events", make_event("child"))
+        buffer.spool()
+
+    monkeypatch.setattr(spool, "put", put_slowly)
+    writer = threading.Thread(target=buffer.spool)
+    buffer.add("events", make_event("first"))
+    writer.start()
+    assert is_writing.wait(10)
+    buffer.add("events", make_event("second"))
+    child = multiprocessing.get_context("fork").Process(target=record)
+    child.start()
+    child.join(10)
+    child.kill()
+    assert (child.exitcode, waiting_ids()) == (0, {"child"})
+    may_write.set()
+    writer.join()
+    buffer.spool()
+    assert waiting_ids() == {"first", "second", "child"}
+    assert [len(spool.read(path)) for path in spool.list_waiting()] == [1, 1, 1]
 
 
 def test_many_threads_lose_nothing(log, woken):

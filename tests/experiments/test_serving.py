@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+
 import pytest
 from django.db import DatabaseError
 
@@ -154,6 +157,16 @@ def test_searches_ask_the_database_once_a_second(django_assert_num_queries):
     make_experiment()
     with django_assert_num_queries(2):
         choices()
+
+
+def test_a_forked_child_reads_for_itself_what_runs(monkeypatch):
+    with serving._running._lock:  # as a thread that reads holds it when another one forks
+        child = multiprocessing.get_context("fork").Process(target=lambda: os._exit(len(serving._running.get())))
+        monkeypatch.setattr(serving, "read_running", lambda: [1, 2, 3])
+        child.start()
+        child.join(10)
+        child.kill()
+    assert child.exitcode == 3
 
 
 def test_while_the_database_is_down_experiments_go_on(monkeypatch):
