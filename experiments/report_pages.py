@@ -61,6 +61,11 @@ class ReportPage:
             return cls(experiment, dict(NO_REPORT), None)
         return cls(experiment, report.content or dict(NO_REPORT), report.made_at)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report for programs: whose it is, and all that was found."""
+        facts = {"experiment": self.experiment.name, "status": self.experiment.status, "made_at": self.made_at}
+        return facts | self.content
+
     @property
     def metric_label(self) -> str:
         return LABELS[self.experiment.metric]

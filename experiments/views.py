@@ -43,8 +43,7 @@ def report(request: HttpRequest, name: str) -> HttpResponse:
 @login_required(login_url="reports:login")
 @reads_reports
 def report_json(request: HttpRequest, name: str) -> JsonResponse:
-    page = ReportPage.of(_find(name))
-    return JsonResponse({"experiment": name, "status": page.experiment.status, "made_at": page.made_at, **page.content})
+    return JsonResponse(ReportPage.of(_find(name)).to_dict())
 
 
 @never_cache

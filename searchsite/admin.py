@@ -19,9 +19,9 @@ STATE_COLOURS = {"active": "success", "revoked": "danger"}
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ModelAdmin):
-    list_display = ("name", "prefix", "show_state", "can_write", "created_at", "last_used_at")
+    list_display = ("name", "prefix", "show_state", "can_write", "can_read_reports", "created_at", "last_used_at")
     search_fields = ("name", "prefix")
-    fields = ("name", "can_write", "prefix", "created_at", "last_used_at", "revoked_at")
+    fields = ("name", "can_write", "can_read_reports", "prefix", "created_at", "last_used_at", "revoked_at")
     readonly_fields = ("prefix", "created_at", "last_used_at", "revoked_at")
     actions = ("revoke",)
 
@@ -30,7 +30,7 @@ class ApiKeyAdmin(ModelAdmin):
         return "revoked" if key.is_revoked else "active"
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
-        return self.fields if obj else ("name", "can_write")
+        return self.fields if obj else ("name", "can_write", "can_read_reports")
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         secret = "" if change else obj.set_new_secret()

@@ -1,4 +1,4 @@
-"""API keys at the door: `Authorization: Bearer ssk_…` says who asks, and a key that may write may write."""
+"""API keys at the door: `Authorization: Bearer ssk_…` says who asks, and what a key may do, it may."""
 
 from __future__ import annotations
 
@@ -64,4 +64,16 @@ class ReadOrKey(BasePermission):
             raise NotAuthenticated(f"Writing needs an API key; {HEADER_HELP}.")
         if not request.auth.can_write:
             raise PermissionDenied(f"The API key {request.auth} may only read.")
+        return True
+
+
+class ReportsKey(BasePermission):
+    """Only a key that may read reports reads them."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        if not isinstance(request.auth, ApiKey):
+            raise NotAuthenticated(f"Reading reports needs an API key; {HEADER_HELP}.")
+        if not request.auth.can_read_reports:
+            told = "allow it in the admin, or make one with: manage.py make_api_key NAME --reports"
+            raise PermissionDenied(f"The API key {request.auth} may not read reports; {told}")
         return True

@@ -22,9 +22,9 @@ MAX_TOKEN_LENGTH = 64
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
-    def create_key(self, name: str, *, can_write: bool = True) -> tuple[ApiKey, str]:
+    def create_key(self, name: str, *, can_write: bool = True, can_read_reports: bool = False) -> tuple[ApiKey, str]:
         """Return a new key and its secret. The secret is not kept: it can be shown this once."""
-        key = ApiKey(name=name, can_write=can_write)
+        key = ApiKey(name=name, can_write=can_write, can_read_reports=can_read_reports)
         secret = key.set_new_secret()
         key.save()
         return key, secret
@@ -45,6 +45,7 @@ class ApiKey(models.Model):
     prefix = models.CharField(max_length=SHOWN_LENGTH, db_index=True, editable=False)
     secret_hash = models.CharField(max_length=64, editable=False, help_text="SHA-256 of the whole key.")
     can_write = models.BooleanField(default=True, help_text="May create, change and delete products.")
+    can_read_reports = models.BooleanField(default=False, help_text="May read reports of experiments.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)

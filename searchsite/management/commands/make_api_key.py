@@ -19,12 +19,14 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", help="who uses the key, or for what; at most 100 characters")
         parser.add_argument("--read-only", action="store_true", help="the key may not change products")
+        parser.add_argument("--reports", action="store_true", help="the key may read reports of experiments")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
-    def handle(self, *args: Any, name: str, read_only: bool, **options: Any) -> None:
-        key, secret = ApiKey.objects.create_key(clean_name(name), can_write=not read_only)
+    def handle(self, *args: Any, name: str, read_only: bool, reports: bool, **options: Any) -> None:
+        rights = {"can_write": not read_only, "can_read_reports": reports}
+        key, secret = ApiKey.objects.create_key(clean_name(name), **rights)
         if options["json"]:
-            facts = {"name": key.name, "key": secret, "prefix": key.prefix, "can_write": key.can_write}
+            facts = {"name": key.name, "key": secret, "prefix": key.prefix, **rights}
             self.stdout.write(json.dumps(facts, ensure_ascii=False))
         else:
             self.stderr.write(f"API key for {key.name}. Keep it now, it is not shown again; {HEADER_HELP}.")
