@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
+from django.core import signing
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -19,7 +21,8 @@ from searchsite.http import ShopRequest
 from searchsite.models import Order
 from searchsite.orders import CartChanged, place_order
 
-CUSTOMER_KEY = "customer"  # what was typed into a checkout that came to nothing
+# What was typed into a checkout that came to nothing stays with the browser alone, for an hour.
+CUSTOMER_COOKIE, CUSTOMER_LASTS_S = "customer", 3600
 NOT_ORDERED = "Nothing was ordered: the cart has changed since you looked at it."
 
 
@@ -78,7 +81,7 @@ def checkout(request: ShopRequest) -> HttpResponse:
     cart = Cart(request.session)
     if request.method == "POST":
         return order(request, cart)
-    form = CheckoutForm(initial=request.session.get(CUSTOMER_KEY))
+    form = CheckoutForm(initial=read_customer(request))
     return render_checkout(request, cart, form)
 
 
@@ -91,13 +94,39 @@ def order(request: ShopRequest, cart: Cart) -> HttpResponse:
     try:
         placed = place_order(form.to_purchase(cart.lines), request.visitor)
     except CartChanged:
-        request.session[CUSTOMER_KEY] = {name: form.cleaned_data[name] for name in ("name", "email")}
-        return render_checkout(request, cart, form, status=409, errors=[NOT_ORDERED])
+        response = render_checkout(request, cart, form, status=409, errors=[NOT_ORDERED])
+        keep_customer(response, form)
+        return response
     cart.clear()
-    request.session.pop(CUSTOMER_KEY, None)
     response = redirect("shop:thanks", placed.token)
+    response.delete_cookie(CUSTOMER_COOKIE, path=reverse("shop:checkout"), samesite="Lax")
     cart.show_count(request, response)
     return response
+
+
+def keep_customer(response: HttpResponse, form: CheckoutForm) -> None:
+    """Have the browser keep name and e-mail address for the next look at the checkout."""
+    typed = {name: form.cleaned_data[name] for name in ("name", "email")}
+    response.set_cookie(
+        CUSTOMER_COOKIE,
+        signing.dumps(typed, salt=CUSTOMER_COOKIE, compress=True),
+        max_age=CUSTOMER_LASTS_S,
+        path=reverse("shop:checkout"),
+        httponly=True,
+        samesite="Lax",
+        secure=settings.SESSION_COOKIE_SECURE,
+    )
+
+
+def read_customer(request: HttpRequest) -> dict[str, str]:
+    """Return what the browser keeps of the last checkout, {} for nothing or what was not signed here."""
+    try:
+        kept: dict[str, str] = signing.loads(
+            request.COOKIES.get(CUSTOMER_COOKIE, ""), salt=CUSTOMER_COOKIE, max_age=CUSTOMER_LASTS_S
+        )
+    except signing.BadSignature:
+        return {}
+    return kept
 
 
 @never_cache

@@ -209,6 +209,18 @@ def test_what_runs_out_during_the_checkout_leads_to_the_cart_and_keeps_what_was_
     assert "Only 1 left." in html
     post(client, "/cart/change/", sku=mug.sku, quantity=1)
     assert 'value="Ada"' in get_html(client, CHECKOUT)
+    assert "Ada" not in str(dict(client.session))
+    kept = client.cookies["customer"]
+    assert (kept["max-age"], kept["path"], kept["httponly"]) == (3600, CHECKOUT, True)
+    order(client)
+    assert client.cookies["customer"].value == ""
+
+
+@pytest.mark.parametrize("kept", ["Ada", 'Ada:"', "a:b:c"])
+def test_what_a_browser_keeps_counts_only_as_it_was_signed(client, mug, kept):
+    add(client, mug)
+    client.cookies["customer"] = kept
+    assert "Ada" not in get_html(client, CHECKOUT)
 
 
 @pytest.mark.parametrize(
