@@ -190,5 +190,11 @@ def forget_searcher(client_id: str, **kwargs: Any) -> dict[str, int]:
     for day in days:
         sum_up(day)
     if days:
-        write_summaries(find_summed_to() or timezone.now())
+        renew_summaries()
     return {"search days": len(days)}
+
+
+def renew_summaries() -> None:
+    """Make the summaries anew from the days as they stand; where none was made yet, none is."""
+    if summed_to := find_summed_to():
+        write_summaries(summed_to)

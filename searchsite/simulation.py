@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
 
+from experiments.analytics import renew_summaries
 from experiments.events import SEARCH_LASTS_S, flush_recorded
 from experiments.models import Event, Experiment, SearchLog, VisitorDay
 from experiments.reports import refresh
@@ -145,8 +146,8 @@ def backdate(since: datetime) -> int:
 def remove_simulated(judgement_sets: Sequence[str] = ()) -> dict[str, int]:
     """Delete all that is marked as simulated, and these judgement sets made of clicks; return how many rows of what.
 
-    Reports that counted it are made anew. Raises JudgementsError, before anything is deleted, for a set that is not
-    there or holds ratings.
+    Reports and summaries that counted it are made anew. Raises JudgementsError, before anything is deleted, for a set
+    that is not there or holds ratings.
     """
     sets = _find_sets(judgement_sets)
     flush_recorded()
@@ -161,6 +162,7 @@ def remove_simulated(judgement_sets: Sequence[str] = ()) -> dict[str, int]:
         one.delete()
     for experiment in experiments:
         refresh(experiment)
+    renew_summaries()
     return dict(counts)
 
 

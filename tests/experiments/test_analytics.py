@@ -192,6 +192,18 @@ def test_an_erased_visitor_leaves_no_trace(log):
     assert texts(SearchSummary.objects.get(days=28, with_simulated=True).content["top"]) == ["mug"]
 
 
+def test_what_was_simulated_and_is_removed_counts_no_more(log):
+    call_command("remove_simulated", stdout=StringIO())
+    assert not SearchSummary.objects.exists()
+    log_search("mug")
+    log_search("kettle", "simulated-1", is_simulated=True)
+    before = summary()
+    call_command("remove_simulated", stdout=StringIO())
+    after = SearchSummary.objects.get(days=28, with_simulated=True).content
+    assert [(each["totals"]["searches"], each["simulated"]) for each in (before, after)] == [(2, True), (1, False)]
+    assert texts(after["top"]) == ["mug"]
+
+
 @pytest.fixture
 def analyst(client):
     """A browser of somebody who may read reports and nothing else."""
