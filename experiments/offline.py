@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -24,6 +24,8 @@ from retrieval.setup import get_pipeline, make_plan
 STEPS = 100  # of a grade: the measures take whole ones, and gain in proportion to them
 EXACT = 3.0
 MOST_CHANGED = 10  # queries won, and lost, that are told of
+STRETCH = 20  # queries searched between two reports of progress
+Progress = Callable[[int, int], object]  # is told of queries done, and of all
 
 
 def list_configs(names: Iterable[str]) -> dict[str, SearchConfig]:
@@ -39,7 +41,10 @@ def list_variants(experiment: Experiment) -> dict[str, SearchConfig]:
 
 
 def evaluate(
-    judgement_set: JudgementSet, configs: Mapping[str, SearchConfig], experiment: Experiment | None = None
+    judgement_set: JudgementSet,
+    configs: Mapping[str, SearchConfig],
+    experiment: Experiment | None = None,
+    on_progress: Progress | None = None,
 ) -> OfflineEvaluation:
     """Search every query of the set with every config, and keep how good each is and how it compares with the first.
 
@@ -47,7 +52,8 @@ def evaluate(
     for a set without such queries or without products on sale, EngineError for a config that cannot be searched with.
     """
     graded, relevant_from = read_graded(judgement_set)
-    content = measure(graded, relevant_from, {name: get_complete(config) for name, config in configs.items()})
+    pipelines = {name: get_complete(config) for name, config in configs.items()}
+    content = measure(graded, relevant_from, pipelines, on_progress)
     return OfflineEvaluation.objects.create(
         judgement_set=judgement_set,
         experiment=experiment,
@@ -56,11 +62,13 @@ def evaluate(
     )
 
 
-def measure(graded: Graded, relevant_from: int, pipelines: Mapping[str, Pipeline]) -> dict[str, Any]:
+def measure(
+    graded: Graded, relevant_from: int, pipelines: Mapping[str, Pipeline], on_progress: Progress | None = None
+) -> dict[str, Any]:
     """Return how good the pipelines' rankings are and how each compares with the first, as JSON holds it."""
     counted = graded.with_relevant(relevant_from)
     missing = find_missing(counted)
-    answers = search_all(pipelines, counted.queries, DEEPEST_CUTOFF)
+    answers = search_in_stretches(pipelines, counted.queries, on_progress)
     scores = {name: _score(found, counted, relevant_from) for name, found in answers.items()}
     first, *others = scores
     pairs = tuple(pair for name in others for pair in compare(name, scores[name], first, scores[first]))
@@ -71,6 +79,20 @@ def measure(graded: Graded, relevant_from: int, pipelines: Mapping[str, Pipeline
         "left_out": len(graded.queries) - len(counted.queries),
         "changed": {name: find_changed(scores[first], scores[name], counted.queries) for name in others},
     }
+
+
+def search_in_stretches(
+    pipelines: Mapping[str, Pipeline], queries: Mapping[str, str], on_progress: Progress | None
+) -> dict[str, dict[str, Answer]]:
+    """Return the answers by config and query id, telling how far it is; in one go where nobody is to be told."""
+    asked, answers = list(queries.items()), dict[str, dict[str, Answer]]()
+    for start in range(0, len(asked), STRETCH if on_progress else len(asked) or 1):
+        stretch = asked[start : start + STRETCH] if on_progress else asked
+        for name, found in search_all(pipelines, dict(stretch), DEEPEST_CUTOFF).items():
+            answers.setdefault(name, {}).update(found)
+        if on_progress:
+            on_progress(start + len(stretch), len(asked))
+    return answers
 
 
 def _score(answers: Mapping[str, Answer], graded: Graded, relevant_from: int) -> Scores:

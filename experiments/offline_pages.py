@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from experiments.models import Experiment, OfflineEvaluation
+from experiments.models import Experiment, OfflineEvaluation, OfflineRun
+from experiments.offline_runs import find_last
 from retrieval.evaluation.metrics import NDCG
+from retrieval.models import JudgementSet
 from retrieval.plots import Line, draw_lines
 
+MOST_EXPERIMENTS = 100  # to choose from
+FAILURE_TOLD_FOR = timedelta(days=1)
 MOST_EVALUATIONS = 50  # of one judgement set that its history shows, the last ones
 
 
@@ -91,16 +96,34 @@ class OfflinePage:
 
     result: OfflineResult | None
     notice: str = ""
+    refusal: str = ""
 
     @classmethod
-    def of(cls, asked: Mapping[str, str]) -> OfflinePage:
-        """Return the page of an address: `evaluation`, a number, or the last one."""
+    def of(cls, asked: Mapping[str, str], refusal: str = "") -> OfflinePage:
+        """Return the page of an address: `evaluation`, a number, or the last one. `refusal`: of what was asked for."""
         wanted = asked.get("evaluation", "")
         rows = OfflineEvaluation.objects.select_related("judgement_set", "experiment")
         found = rows.filter(pk=int(wanted)).first() if wanted.isdecimal() and len(wanted) < 18 else None
         notice = f"There is no evaluation {wanted[:20]!r}: this is the last one." if wanted and not found else ""
         last = found or rows.first()
-        return cls(OfflineResult(last), notice) if last else cls(None)
+        return cls(OfflineResult(last) if last else None, notice if last else "", refusal)
+
+    @cached_property
+    def run(self) -> OfflineRun | None:
+        """The evaluation that was asked for last, while it is open or if it failed lately."""
+        found = find_last()
+        is_told = found and (found.is_open or (found.error and timezone.now() - found.created_at < FAILURE_TOLD_FOR))
+        return found if is_told else None
+
+    @cached_property
+    def sets(self) -> list[str]:
+        """The judgement sets that there are."""
+        return list(JudgementSet.objects.values_list("name", flat=True))
+
+    @cached_property
+    def experiments(self) -> list[str]:
+        """The experiments whose variants can be evaluated, newest first."""
+        return list(Experiment.objects.values_list("name", flat=True)[:MOST_EXPERIMENTS])
 
     @cached_property
     def history(self) -> list[tuple[OfflineEvaluation, list[tuple[str, str]]]]:

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from experiments import analytics, intake, reports, retention
+from experiments import analytics, intake, offline_runs, reports, retention
 
 
 @shared_task
@@ -27,3 +27,15 @@ def refresh_reports() -> int:
 def sum_searches() -> int:
     """Bring up to date what the page about searches shows, and return how many days were summed up again."""
     return analytics.refresh()
+
+
+@shared_task
+def evaluate_offline(run_id: int) -> None:
+    """Measure rankings on a judgement set, as was asked for on the page; the run tells how far it is."""
+    offline_runs.evaluate(run_id)
+
+
+@shared_task
+def resume_evaluations() -> int:
+    """Queue the evaluation whose message was lost or whose worker was killed, and return how many there were."""
+    return offline_runs.queue_stale()

@@ -10,16 +10,20 @@ from django.contrib.auth.decorators import login_required, permission_required
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
+from experiments import offline_runs
 from experiments.analytics_pages import SearchesPage
 from experiments.analytics_tables import TABLES
 from experiments.forcing import BadLinkError, force, read_link_token
 from experiments.models import Experiment
 from experiments.offline_pages import OfflinePage
 from experiments.report_pages import CSV_COLUMNS, ReportPage, list_reports, to_rows
+from retrieval.engine.types import EngineError
+from retrieval.evaluation.judgements import JudgementsError
 
 reads_reports = permission_required("experiments.view_report", raise_exception=True)
+RELOAD_S = 5  # of a page that shows how far something is
 
 
 @never_cache
@@ -78,7 +82,29 @@ def searches_csv(request: HttpRequest, table: str) -> HttpResponse:
 @login_required(login_url="reports:login")
 @reads_reports
 def offline(request: HttpRequest) -> HttpResponse:
-    return render(request, "reports/offline.html", {"page": OfflinePage.of(request.GET)})
+    return _show_offline(request, OfflinePage.of(request.GET))
+
+
+@never_cache
+@require_POST
+@login_required(login_url="reports:login")
+@reads_reports
+@permission_required("experiments.add_offlineevaluation", raise_exception=True)
+def evaluate_offline(request: HttpRequest) -> HttpResponse:
+    try:
+        offline_runs.ask(request.POST.get("judgement_set", ""), request.POST.get("experiment", ""))
+    except (EngineError, JudgementsError) as error:
+        return _show_offline(request, OfflinePage.of({}, refusal=str(error)), status=400)
+    except offline_runs.EvaluationUnderWayError as error:
+        return _show_offline(request, OfflinePage.of({}, refusal=str(error)), status=409)
+    return redirect("reports:offline")
+
+
+def _show_offline(request: HttpRequest, page: OfflinePage, status: int = 200) -> HttpResponse:
+    response = render(request, "reports/offline.html", {"page": page}, status=status)
+    if page.run and page.run.is_open and status == 200:
+        response["Refresh"] = str(RELOAD_S)
+    return response
 
 
 def _make_csv(name: str, rows: Iterable[Sequence[Any]]) -> HttpResponse:

@@ -125,14 +125,19 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-# Trainings take long: they have a worker of their own, and what shoppers see goes on being brought up to date.
-CELERY_TASK_ROUTES = {f"retrieval.tasks.{name}": {"queue": "learn"} for name in ("train_model", "serve_model")}
+# Trainings and evaluations take long: they have a worker of their own, and what shoppers see goes on being brought up
+# to date.
+CELERY_TASK_ROUTES = {
+    name: {"queue": "learn"}
+    for name in ("retrieval.tasks.train_model", "retrieval.tasks.serve_model", "experiments.tasks.evaluate_offline")
+}
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
 CELERY_BEAT_SCHEDULE = {
     # What a lost message or a killed worker left undone.
     "index-pending": {"task": "retrieval.tasks.index_pending_products", "schedule": 60.0},
     "resume-imports": {"task": "catalog.tasks.resume_imports", "schedule": 60.0},
     "resume-trainings": {"task": "retrieval.tasks.resume_trainings", "schedule": 60.0},
+    "resume-evaluations": {"task": "experiments.tasks.resume_evaluations", "schedule": 60.0},
     "write-events": {"task": "experiments.tasks.write_events", "schedule": 60.0},
     "refresh-reports": {"task": "experiments.tasks.refresh_reports", "schedule": 300.0},
     "sum-searches": {"task": "experiments.tasks.sum_searches", "schedule": 600.0},

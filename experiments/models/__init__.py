@@ -10,12 +10,14 @@ from experiments.models.analytics import (
 )
 from experiments.models.events import Event, Reason, Refusal, SearchLog, TakenBatch
 from experiments.models.experiments import Experiment, Variant
+from experiments.models.offline import OfflineRun
 from experiments.models.reports import StoredReport, VisitorDay
 
 __all__ = [
     "Event",
     "Experiment",
     "OfflineEvaluation",
+    "OfflineRun",
     "PositionDay",
     "QueryDay",
     "Reason",
