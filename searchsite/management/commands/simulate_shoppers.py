@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from catalog.money import format_price
-from experiments.shoppers import KINDS, ShopperModel
+from experiments.shoppers import KINDS, Population, ShopperModel
 from retrieval.engine.types import EngineError
 from retrieval.evaluation.judgements import JudgementsError
 from searchsite.simulated_counts import Counts, Simulated
@@ -43,6 +43,10 @@ class Command(BaseCommand):
             help="pbm: each position is looked at by itself; cascade: from the top down (default: pbm)",
         )  # fmt: skip
         parser.add_argument(
+            "--bots", type=float, default=Population().bot_share, metavar="SHARE",
+            help=f"share of visitors that are programs, 0 to 1 (default: {Population().bot_share:g})",
+        )  # fmt: skip
+        parser.add_argument(
             "--truth", default=SAMPLE, metavar="TRUTH",
             help=f"which product answers which query: {FORMS} (default: {SAMPLE})",
         )  # fmt: skip
@@ -52,9 +56,9 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        check_amounts(options["visitors"], options["seed"], options["days"])
-        model = ShopperModel(kind=options["click_model"])
-        plan = Plan(options["visitors"], options["seed"], options["days"], model=model)
+        check_amounts(options["visitors"], options["seed"], options["days"], options["bots"])
+        model, population = ShopperModel(kind=options["click_model"]), Population(bot_share=options["bots"])
+        plan = Plan(options["visitors"], options["seed"], options["days"], model=model, population=population)
         started_at = time.perf_counter()
         try:
             truth = read_truth(options["truth"])
@@ -73,7 +77,7 @@ class Command(BaseCommand):
             self.stdout.write(f"Note: {note}")
 
 
-def check_amounts(visitors: int, seed: int, days: float) -> None:
+def check_amounts(visitors: int, seed: int, days: float, bots: float) -> None:
     """Raise CommandError, naming the option, for what cannot be simulated."""
     if not 1 <= visitors <= MOST_VISITORS:
         raise CommandError(f"--visitors {visitors}: expected 1 to {MOST_VISITORS}; run again for other seeds")
@@ -81,6 +85,8 @@ def check_amounts(visitors: int, seed: int, days: float) -> None:
         raise CommandError(f"--seed {seed}: expected 0 or more")
     if not (math.isfinite(days) and 0 < days <= MOST_DAYS):
         raise CommandError(f"--days {days:g}: expected above 0 and at most {MOST_DAYS}")
+    if not 0 <= bots <= 1:
+        raise CommandError(f"--bots {bots:g}: expected 0 to 1")
 
 
 def simulate(truth: Truth, plan: Plan) -> Simulated:
