@@ -19,6 +19,7 @@ PLAIN_STATISTICS = [
     "shoppers.py",
     "keystrokes.py",
     "analysis.py",
+    "planning.py",
 ]
 
 
