@@ -245,7 +245,7 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Searchsite API",
-    "DESCRIPTION": "Search a shop's catalogue, complete half-typed queries, keep the catalogue up to date, read reports.",
+    "DESCRIPTION": "Search a shop's catalogue, complete half-typed queries, keep the catalogue current, read reports.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
