@@ -205,7 +205,14 @@ def test_the_commands_tell_what_they_did(filled, capsys):
     assert json.loads(output.getvalue())["searches"] >= told["searches"]
     call_command("remove_simulated")
     assert "0 searches" in capsys.readouterr().out
-    for wrong in (("--visitors", "0"), ("--seed", "-1"), ("--days", "0"), ("--days", "nan"), ("--bots", "1.1"), ("--truth", "x")):
+    for wrong in (
+        ("--visitors", "0"),
+        ("--seed", "-1"),
+        ("--days", "0"),
+        ("--days", "nan"),
+        ("--bots", "1.1"),
+        ("--truth", "x"),
+    ):
         with pytest.raises(CommandError, match="expected"):
             call_command("simulate_shoppers", *arguments, *wrong)
     with pytest.raises(CommandError, match="no judgement set 'x'"):
