@@ -1,4 +1,4 @@
-"""A shop of some departments of the sample shop, and what its people would rate there."""
+"""A shop of some departments of the sample shop, what its people would rate there, and a model of all the others."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from retrieval.learning.examples import find_alike
 
 SEED, DEPARTMENTS = 3, 5
 RATED, SHOWN = 80, 10  # queries, and products rated of each
+BASE = "other-departments"
 Grades = dict[str, dict[str, int]]  # by query and SKU
 
 
@@ -34,12 +35,35 @@ def open_departments() -> tuple[Shop, Path]:
     queries = {key: text for key, text in read_table(whole / "queries.tsv") if key in grades}
     rated = {key: queries.pop(key) for key in rng.sample(sorted(queries), RATED)}
     write_measured(folder, queries, rated, grades)
-    data, asked, qrels, products = (folder / name for name in ("data", "queries.tsv", "qrels.tsv", "products.jsonl.gz"))
-    shop = fill(Shop("departments", data, asked, qrels, products, {"SEARCHSITE_RERANKER": "none"}))
+    shop = fill(open_shop("departments", folder))
     shown = zip(rated.items(), show_first(shop, list(rated.values())), strict=True)
     ratings = [(text, sku, grades[key].get(sku, 0)) for (key, text), skus in shown for sku in skus]
     write_table(folder / "ratings.tsv", ("query", "sku", "grade"), ratings)
     return shop, folder / "ratings.tsv"
+
+
+def open_shop(name: str, folder: Path) -> Shop:
+    data, asked, qrels, products = (folder / name for name in ("data", "queries.tsv", "qrels.tsv", "products.jsonl.gz"))
+    return Shop(name, data, asked, qrels, products, {"SEARCHSITE_RERANKER": "none"})
+
+
+def make_base(options: Iterable[str]) -> Path:
+    """Return the archive of a reranker trained on the truth of all other departments, made once."""
+    folder, rng = FOLDER / "departments-others", random.Random(SEED)
+    archive = folder / f"{BASE}.tar.gz"
+    if archive.exists():
+        return archive
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    whole = make_whole(folder)
+    grades = read_grades(whole, write_products(whole, folder / "products.jsonl.gz", rng, are_others=True))
+    texts = dict(read_table(whole / "queries.tsv"))
+    rated = [(texts[key], sku, grade) for key, graded in grades.items() for sku, grade in graded.items()]
+    write_table(folder / "ratings.tsv", ("query", "sku", "grade"), rated)
+    shop = fill(open_shop("others", folder))
+    shop.manage("train_reranker", "--name", BASE, "--source", f"file:{folder / 'ratings.tsv'}", "--json", *options)
+    shop.manage("models", "export", BASE, str(archive))
+    return archive
 
 
 def make_whole(folder: Path) -> Path:
@@ -51,13 +75,13 @@ def make_whole(folder: Path) -> Path:
     return whole
 
 
-def write_products(whole: Path, path: Path, rng: random.Random) -> set[str]:
-    """Write the products of DEPARTMENTS departments drawn by chance and return their SKUs."""
+def write_products(whole: Path, path: Path, rng: random.Random, *, are_others: bool = False) -> set[str]:
+    """Write the products of DEPARTMENTS departments drawn by chance, or of all others, and return their SKUs."""
     with gzip.open(whole / "products.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
     names = sorted({row["category"].partition(" > ")[0] for row in rows})
     chosen = tuple(f"{name} > " for name in rng.sample(names, DEPARTMENTS))
-    rows = [row for row in rows if row["category"].startswith(chosen)]
+    rows = [row for row in rows if row["category"].startswith(chosen) != are_others]
     with gzip.open(path, "wt", encoding="utf-8") as file:
         file.writelines(f"{json.dumps(row)}\n" for row in rows)
     return {row["sku"] for row in rows}
