@@ -22,6 +22,7 @@ from experiments.models import Event, PositionDay, QueryDay, SearchDay, Searcher
 from experiments.searches import Deeds, Search, read_with_deeds
 from experiments.signals import visitor_erased
 from experiments.summaries import write_summaries
+from experiments.turns import take_turn
 
 OVERLAP = timedelta(minutes=1)  # rows written by a transaction that began before others ended
 DEEPEST = 100  # positions of a first page
@@ -127,6 +128,7 @@ def find_stale_days(since: datetime | None) -> list[date]:
 @transaction.atomic
 def sum_up(day: date) -> None:
     """Put a day's sums in place of what was there."""
+    take_turn()
     sums = sum_day(day)
     SearchDay.objects.replace_day(day, (_to_day(day, flag, one) for flag, one in sums.items()))
     SearcherDay.objects.replace_day(

@@ -14,6 +14,7 @@ from experiments import spool
 from experiments.intake import take_in_spool
 from experiments.models import Event, Experiment, Refusal, SearchLog, TakenBatch, VisitorDay
 from experiments.signals import visitor_erased
+from experiments.turns import take_turn
 
 BATCH_SIZE = 5_000  # rows of one transaction: writers wait for none longer
 BATCHES_KNOWN = timedelta(days=30)  # a spooled batch is long taken in by then
@@ -57,6 +58,7 @@ def erase(client_id: str) -> dict[str, int]:
     """Delete all that is kept of a visitor, what still waits included, and return how many rows of what."""
     take_in_spool()
     with transaction.atomic():
+        take_turn()
         searches, _ = SearchLog.objects.filter(client_id=client_id).delete()
         events, _ = Event.objects.filter(client_id=client_id).delete()
         days, _ = VisitorDay.objects.filter(client_id=client_id).delete()

@@ -9,18 +9,23 @@ from typing import Any
 from django.db import models, transaction
 from django.utils import timezone
 
+from experiments.models.events import SearchLog
 from experiments.models.experiments import Experiment
+from experiments.turns import take_turn
 
 BATCH = 1000
 
 
 class VisitorDayQuerySet(models.QuerySet["VisitorDay"]):
     def replace_day(self, experiment: Experiment, day: date, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Put these sums in place of what the day had."""
+        """Put these sums in place of what the day had, without visitors who were erased while they were summed up."""
+        mine = self.filter(experiment=experiment, day=day)
         with transaction.atomic():
+            take_turn()
             Experiment.objects.select_for_update().get(pk=experiment.pk)  # one of several that count anew at a time
-            self.filter(experiment=experiment, day=day).delete()
+            mine.delete()
             self.bulk_create((VisitorDay(experiment=experiment, day=day, **row) for row in rows), batch_size=BATCH)
+            mine.exclude(models.Exists(SearchLog.objects.filter(client_id=models.OuterRef("client_id")))).delete()
 
 
 class VisitorDay(models.Model):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
+from experiments import analytics, rollups
 from experiments.cumulative import BEFORE
-from experiments.models import Event, Experiment, SearchLog, StoredReport, VisitorDay
-from experiments.retention import prune
+from experiments.models import Event, Experiment, SearcherDay, SearchLog, StoredReport, VisitorDay
+from experiments.retention import erase, prune
 from experiments.rollups import credit_teams, find_variant, roll_up
+from experiments.signals import visitor_erased
 from tests.experiments.log_factories import MONDAY, log_event, log_search, make_experiment
+from tests.searchsite.test_orders import file_database  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.django_db
 
@@ -158,6 +164,66 @@ def test_what_was_done_after_the_start_is_no_past():
     Event.objects.filter(action_name="purchase").update(timestamp=MONDAY)
     roll_up(experiment)
     assert (day_of("v1").clicks, day_of("v1").purchases) == (1, 0)
+
+
+@pytest.fixture
+def shared_log(file_database, tmp_path, settings):  # noqa: F811
+    """An event log that threads may read and write."""
+    settings.DATA_DIR = tmp_path
+
+
+def run_beside(job: Callable[[], object]) -> threading.Thread:
+    """Run a job in a thread, and return that when the job is done, or waits for the transaction that is open here."""
+
+    def run() -> None:
+        try:
+            job()
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(0.5)
+    return thread
+
+
+@pytest.mark.parametrize(("module", "of_visitors"), [(rollups, VisitorDay), (analytics, SearcherDay)])
+@pytest.mark.parametrize("is_erased_first", [True, False])
+def test_who_is_erased_while_a_day_is_summed_up_does_not_come_back(
+    module, of_visitors, is_erased_first, monkeypatch, shared_log
+):
+    experiment, threads = make_experiment(), []
+    for client_id in ("ada", "bob"):
+        log_search(client_id)
+    SearchLog.objects.update(timestamp=timezone.now())
+    Experiment.objects.update(started_at=timezone.now() - timedelta(hours=12))
+    experiment.refresh_from_db()
+    sum_day = module.sum_day
+
+    def sum_up() -> object:
+        return roll_up(experiment) if module is rollups else analytics.refresh()
+
+    def sum_slowly(*asked: object) -> object:
+        sums = sum_day(*asked)
+        sums = sums if isinstance(sums, dict) else list(sums)
+        if not is_erased_first:
+            threads.append(run_beside(lambda: erase("ada")))
+        return sums
+
+    def erase_slowly(**facts: object) -> dict[str, int]:
+        if is_erased_first:
+            threads.append(run_beside(sum_up))
+        return {}
+
+    monkeypatch.setattr(module, "sum_day", sum_slowly)
+    visitor_erased.connect(erase_slowly)
+    try:
+        erase("ada") if is_erased_first else sum_up()
+    finally:
+        visitor_erased.disconnect(erase_slowly)
+    for thread in threads:
+        thread.join()
+    assert set(of_visitors.objects.values_list("client_id", flat=True)) == {"bob"}
 
 
 def test_days_are_those_of_utc():
