@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.test_shopper import ROOT, browser, free_port, wait_for  # noqa: F401 - a fixture
+from tests.browser.shops import Site
 
 pytestmark = pytest.mark.browser
-READ_EVENTS = """
-import json
-from experiments.events import flush_recorded
-from experiments.models import Event
-flush_recorded()
-fields = ("action_name", "query_id", "client_id", "object_id", "position", "quantity", "value_cents", "currency")
-print(json.dumps(list(Event.objects.exclude(action_name="impression").order_by("timestamp").values(*fields))))
-"""
 START = """
 from django.contrib.auth.models import Permission, User
 from experiments.control import start
@@ -40,48 +25,8 @@ REPORT = "from experiments.events import flush_recorded; flush_recorded()\n"
 REPORT += "from experiments.reports import refresh_running; refresh_running()"
 
 
-@dataclass(frozen=True)
-class Site:
-    address: str
-    environment: dict[str, str]
-
-    def run(self, code: str) -> None:
-        command = [sys.executable, "manage.py", "shell", "--verbosity", "0", "--command", code]
-        subprocess.run(command, cwd=ROOT, env=self.environment, check=True)
-
-    def read_events(self, count: int) -> list[dict[str, Any]]:
-        """Return what shoppers did besides looking, once there are `count` of it."""
-        command = [sys.executable, "manage.py", "shell", "--verbosity", "0", "--command", READ_EVENTS]
-        for _ in range(20):
-            answer = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=True)
-            events: list[dict[str, Any]] = json.loads(answer.stdout)
-            if len(events) >= count:
-                return events
-            time.sleep(0.5)
-        raise AssertionError(f"{len(events)} events came, expected {count}: {events}")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory, default_model) -> Iterator[Site]:
-    """A running sample shop of 300 products without a worker, in processes of its own."""
-    folder = tmp_path_factory.mktemp("shop")
-    (folder / "models").symlink_to(default_model.parent)
-    cleared = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "QDRANT_URL"), "")
-    environment = os.environ | cleared | {"SEARCHSITE_DATA_DIR": str(folder)}
-    manage, port = [sys.executable, "manage.py"], free_port()
-    subprocess.run([*manage, "demo", "--products", "300", "--no-serve"], cwd=ROOT, env=environment, check=True)
-    process = subprocess.Popen([*manage, "serve", "--no-worker", "--port", str(port)], cwd=ROOT, env=environment)
-    found = Site(f"http://127.0.0.1:{port}", environment)
-    try:
-        wait_for(found.address, process)
-        yield found
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
 @pytest.mark.parametrize("has_script", [True, False], ids=["with JavaScript", "without"])
-def test_search_open_add_buy(browser: Browser, site: Site, has_script: bool):  # noqa: F811
+def test_search_open_add_buy(browser: Browser, site: Site, has_script: bool):
     context = browser.new_context(base_url=site.address, java_script_enabled=has_script)
     page = context.new_page()
     page.goto("/search/?q=chair&in_stock=1")
@@ -113,9 +58,8 @@ def test_search_open_add_buy(browser: Browser, site: Site, has_script: bool):  #
 
     client_id = next(cookie["value"] for cookie in context.cookies() if cookie["name"] == "visitor")
     context.close()
-    click, added, bought = [
-        event for event in site.read_events(3 if has_script else 6) if event["client_id"] == client_id
-    ]
+    log = site.read_log(client_id, lambda log: any(event["action_name"] == "purchase" for event in log["events"]))
+    click, added, bought = [event for event in log["events"] if event["action_name"] != "impression"]
     assert [event["action_name"] for event in (click, added, bought)] == ["click", "add_to_cart", "purchase"]
     assert click["query_id"] == added["query_id"] == bought["query_id"]
     assert (click["object_id"], click["position"]) == (bought["object_id"], bought["position"])
@@ -124,7 +68,7 @@ def test_search_open_add_buy(browser: Browser, site: Site, has_script: bool):  #
     assert bought["value_cents"] == added["value_cents"] > 0
 
 
-def test_an_analyst_reads_exactly_what_shoppers_did(browser: Browser, site: Site):  # noqa: F811
+def test_an_analyst_reads_exactly_what_shoppers_did(browser: Browser, site: Site):
     site.run(START)
     time.sleep(1.5)  # running experiments are read anew each second
     for number in range(2):

@@ -2,74 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-ROOT = Path(__file__).parents[2]
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run"]  # fmt: skip
+from tests.browser.shops import serve_shop
+
 pytestmark = pytest.mark.browser
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, default_model) -> Iterator[str]:
-    """The address of a running sample shop of 2,000 products, in processes of its own."""
-    folder = tmp_path_factory.mktemp("shop")
-    (folder / "models").symlink_to(default_model.parent)
-    cleared = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "QDRANT_URL"), "")
-    environment = os.environ | cleared | {"SEARCHSITE_DATA_DIR": str(folder)}
-    port = free_port()
-    manage = [sys.executable, "manage.py"]
-    subprocess.run([*manage, "demo", "--products", "2000", "--no-serve"], cwd=ROOT, env=environment, check=True)
-    command = [*manage, "serve", "--no-worker", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(address, process)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except urllib.error.URLError:
-            assert process.poll() is None, "the site ended before it answered"
-            time.sleep(0.1)
-    raise AssertionError(f"{address} does not answer")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.fail("no Chromium was found; install it, such as with: apt-get install chromium")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=QUIET)
-        yield chromium
-        chromium.close()
+    """The address of a shop of 2,000 products."""
+    with serve_shop(tmp_path_factory.mktemp("shop"), default_model, 2000) as served:
+        yield served.address
 
 
 @pytest.fixture
