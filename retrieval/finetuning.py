@@ -164,7 +164,7 @@ def _judge(
     """Return the gate's verdict, and the mean nDCG@10 of both models on the held-out queries."""
     court = convene(collected, [name for name, _ in run.sources], _seed(run))
     champion, challenger = learner.score(court, None), learner.score(court, exported)
-    verdict = replace(decide(champion, challenger), champion=find_live(run.kind).version)
+    verdict = replace(decide(court, champion, challenger), champion=find_live(run.kind).version)
     if HELD_OUT not in champion:
         return verdict, {}
     return verdict, {"nDCG@10": _mean(challenger), "nDCG@10 before": _mean(champion)}

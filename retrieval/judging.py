@@ -36,6 +36,7 @@ CURVE_QUERIES, CURVE_PRODUCTS = 200, 3000
 DEPTH = 200
 CODES, OLD, COLD = "SKUs and model numbers", "old queries", "cold categories"
 PART = "held out of "  # of one source
+UNPROVEN = "what it learned from: rate some queries, or have shoppers compare both rankings"
 QuerySets = dict[str, list[LabelledQuery]]
 Rankings = dict[str, list[Ids]]
 Tick = Callable[[], None]
@@ -121,9 +122,13 @@ class Court:
 
 
 def convene(collected: Collected, sources: Iterable[str], seed: int, *, most: int = MOST_QUERIES) -> Court:
-    """Return the held-out queries and all guard sets, each at most `most` queries, over the products they need."""
+    """Return the held-out queries and all guard sets, each at most `most` queries, over the products they need.
+
+    A gain is to be shown on queries that people asked, where there are any. On queries made from the catalogue, models
+    learn to please who made them: two towers that gained .057 nDCG@10 there lost .036 on shoppers' own.
+    """
     documents = dict(collected.documents)
-    sets = {HELD_OUT: collected.held_out, **_make_guards(collected, set(sources), seed, documents)}
+    sets = {HELD_OUT: find_evidence(collected.held_out), **_make_guards(collected, set(sources), seed, documents)}
     usable = {name: _draw(_keep_usable(found, documents), most, seed) for name, found in sets.items()}
     usable = {name: found for name, found in usable.items() if found}
     return Court(usable, make_shops(documents, [query for found in usable.values() for query in found], seed))
@@ -157,21 +162,31 @@ def make_shops(
     return shops
 
 
-def decide(champion: Mapping[str, Floats], challenger: Mapping[str, Floats]) -> Verdict:
-    """Return the gate's verdict; without held-out queries nothing passes."""
+def find_evidence(queries: Sequence[LabelledQuery]) -> list[LabelledQuery]:
+    """Return the queries that were not made from the catalogue, all of them where there are none."""
+    return [query for query in queries if not _comes_from(query, CATALOGUE)] or list(queries)
+
+
+def decide(court: Court, champion: Mapping[str, Floats], challenger: Mapping[str, Floats]) -> Verdict:
+    """Return the gate's verdict; without held-out queries, or with made ones alone, nothing passes."""
     if HELD_OUT not in champion:
         return Verdict(False, f"fails: no {HELD_OUT} to show a gain on; rate more queries", NDCG, MARGIN, ())
     parts = [name for name in champion if name == COLD or name.startswith(PART)]
-    return judge(champion, challenger, parts=parts)
+    verdict = judge(champion, challenger, parts=parts)
+    if verdict.is_passed and all(_comes_from(query, CATALOGUE) for query in court.sets[HELD_OUT]):
+        found = verdict.reason.removeprefix("passes: ")
+        told = f"fails: {found}; but those queries were made from the catalogue, as was {UNPROVEN}"
+        return replace(verdict, is_passed=False, reason=told)
+    return verdict
 
 
 def _make_guards(collected: Collected, sources: set[str], seed: int, documents: dict[int, Document]) -> QuerySets:
     """Return the guard sets by name, adding to `documents` the products they speak of."""
     paths = {product_id: document.category_path for product_id, document in documents.items()}
     guards: QuerySets = {COLD: pick_cold_queries(collected.held_out, collected.queries, paths)}
+    evidence = find_evidence(collected.held_out)
     parts = {name: [query for query in collected.held_out if _comes_from(query, name)] for name in sorted(sources)}
-    if len(parts) > 1:
-        guards |= {f"{PART}{name}": found for name, found in parts.items()}
+    guards |= {f"{PART}{name}": found for name, found in parts.items() if found != evidence}
     trained = {query_key(query.text, get_analyzer()) for query in [*collected.queries, *collected.held_out]}
     fresh = {
         name: [

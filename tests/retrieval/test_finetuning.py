@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from retrieval import finetuning, indexing, live, training_files, training_runs
@@ -15,7 +17,8 @@ from retrieval.evaluation.gate import HELD_OUT
 from retrieval.evaluation.rating_files import Rating
 from retrieval.finetuning import promote_result, run_training
 from retrieval.judgement_files import import_ratings
-from retrieval.judging import CODES, OLD, convene
+from retrieval.judging import CODES, OLD, PART, Court, convene, decide
+from retrieval.learning.examples import LabelledQuery
 from retrieval.learning.export import export_encoder
 from retrieval.learning.versions import read_card
 from retrieval.live import MODELS_DIR, TWO_TOWER, find_live
@@ -23,6 +26,7 @@ from retrieval.models import ModelVersion, PastQuery, TrainingRun
 from retrieval.registry import folder_of
 from retrieval.training_data import Amounts, collect
 from retrieval.training_settings import TrainingRefused
+from retrieval.training_sources import CATALOGUE
 from tests.factories import make_product
 from tests.tiny_models import save_cross_encoder, save_two_tower
 
@@ -311,6 +315,24 @@ def test_codes_of_a_catalogue_that_was_not_learned_from_are_guarded(learning_sho
     amounts = Amounts(sample_products=300, sample_queries=60)
     court = convene(collect([("sample", 1.0)], amounts=amounts), ["sample"], seed=1)
     assert "cup-steel" in {query.text for query in court.sets[CODES]}
+
+
+def test_a_gain_is_to_be_shown_on_queries_that_people_asked(learning_shop):
+    collected = collect([("judgements:shop", 1.0)])
+    made = LabelledQuery("anything blue", collected.held_out[0].grades, CATALOGUE)
+    mixed = replace(collected, held_out=[*collected.held_out, made])
+    court = convene(mixed, ["judgements:shop", CATALOGUE], seed=1)
+    assert {query.source for query in court.sets[HELD_OUT]} == {"judgements:shop"}
+    assert court.sets[f"{PART}{CATALOGUE}"] == [made]
+    assert f"{PART}judgements:shop" not in court.sets
+
+
+@pytest.mark.parametrize(("source", "is_passed"), [("catalogue: brand", False), ("judgements:shop", True)])
+def test_what_pleases_those_who_made_the_queries_alone_does_not_pass(source, is_passed):
+    court = Court({HELD_OUT: [LabelledQuery(f"mug {number}", {1: 3.0}, source) for number in range(40)]}, [])
+    verdict = decide(court, {HELD_OUT: np.full(40, 0.5)}, {HELD_OUT: np.full(40, 0.6)})
+    assert verdict.is_passed is is_passed
+    assert ("rate some queries, or have shoppers compare both" in verdict.reason) is not is_passed
 
 
 # --- serving ------------------------------------------------------------------------------------------
