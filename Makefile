@@ -60,6 +60,7 @@ train-default: $(VENV)/installed ## Train the reranker that comes with the proje
 	cp -r var/train-default/models/versions/default-reranker retrieval/learning/built_in/
 
 loop: $(VENV)/installed ## Go once around the whole loop: simulated clicks, a model from them, tests, promotion
+	rm -rf var/loop
 	SEARCHSITE_DATA_DIR=$(abspath var/loop) DATABASE_URL= SEARCHSITE_RERANKER=none SEARCHSITE_RECENT_SEARCHES=5000 \
 		$(BIN)/python manage.py close_loop $(ARGS)
 

@@ -21,8 +21,8 @@ from searchsite.loop import Loop, Row, Size
 
 class Command(BaseCommand):
     help = (
-        "From clicks to a better ranking: simulated shoppers use the search, a reranker learns from their clicks "
-        "alone, is compared by true grades, interleaved, tested and promoted, and a broken ranking is stopped by its "
+        "From clicks to a better ranking: simulated shoppers use the search, two towers learn from their clicks "
+        "alone, are compared by true grades, interleaved, tested and promoted, and a broken ranking is stopped by its "
         "guardrails. It fills the shop of SEARCHSITE_DATA_DIR, which should be one of its own (make loop)."
     )
 
