@@ -46,6 +46,8 @@ def measure(bench: str, page: Path) -> list[str]:
     report = json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
     text = page.read_text(encoding="utf-8")  # now: a bench takes long, and people write meanwhile
     before, start, rest = text.partition(f"{START}{bench}{NAMED}")
+    if not start or END not in rest:
+        raise SystemExit(f"{page.name} has no place for {bench!r} any more: {json.dumps(report)}")
     page.write_text(f"{before}{start}{to_markdown(script, report)}{END}{rest.partition(END)[2]}", encoding="utf-8")
     return [claim["name"] for claim in report["claims"] if claim["holds"] is False]
 

@@ -117,7 +117,8 @@ class ExperimentAdmin(ServingAdmin):
             return "After saving: visitors and days, by what shoppers did lately."
         if experiment.started_at:
             return "It has been started: its report says how many days are left."
-        outlook = look_ahead(experiment)
+        # As it is stored: one that a form refuses is shown again with what cannot be read.
+        outlook = look_ahead(Experiment.objects.get(pk=experiment.pk))
         lines = [
             f"In {weeks} week{'' if weeks == 1 else 's'}, with {visitors} visitors, it finds {lift}."
             for weeks, visitors, lift in outlook.weeks

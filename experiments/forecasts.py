@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -18,6 +19,7 @@ from experiments.assignment import SLOTS
 from experiments.cumulative import SUMS
 from experiments.models import Experiment, SearcherDay, SearchLog
 from experiments.planning import (
+    NOBODY,
     PREFERRED,
     WEEK,
     Forecast,
@@ -61,7 +63,9 @@ class Past:
     is_simulated: bool
 
     def to_periods(self, metric: MetricPlan) -> list[Period]:
-        arms = {weeks: measure_visitors(self.sums[weeks], metric) for weeks in WEEKS}
+        """Return the weeks that there were, and of the days that make no such number of weeks yet what is known."""
+        begun = [weeks for before, weeks in zip((0, *WEEKS), WEEKS, strict=False) if before * WEEK < self.days]
+        arms = {weeks: measure_visitors(self.sums[weeks], metric) for weeks in begun}
         return [
             Period(weeks, min(weeks * WEEK, self.days), self.visitors * arm.n / self.looked_at, arm)
             for weeks, arm in arms.items()
@@ -70,16 +74,19 @@ class Past:
 
 def look_ahead(experiment: Experiment) -> Outlook:
     """Return how long a draft will take to find what is worth finding, and what it can find in some weeks."""
+    question = ask(experiment)
+    if question.lack:
+        return Outlook(f"Not known: {question.lack}.")
     past = recall_past(experiment.segments)
     if isinstance(past, NotMeasurable):
         return Outlook(f"Not known: {past.reason}.")
-    question = ask(experiment)
+    remarks = _list_remarks(experiment, past)
     if experiment.kind == Experiment.Kind.INTERLEAVING:
-        return _tell_preference(past, question.share)
+        return Outlook(_tell_preference(past, question.share), remarks=remarks)
     found = forecast(question, past.to_periods(question.metric))
     if isinstance(found, NotMeasurable):
-        return Outlook(f"Not known: {found.reason}.", remarks=_list_remarks(experiment, past))
-    return Outlook(_say(question, found), list(_list_weeks(found)), _list_remarks(experiment, past))
+        return Outlook(f"Not known: {found.reason}.", remarks=remarks)
+    return Outlook(_say(question, found), list(_list_weeks(found)), remarks)
 
 
 def ask(experiment: Experiment) -> Question:
@@ -98,35 +105,44 @@ def _say(question: Question, found: Forecast) -> str:
     metric = question.metric
     change = f"{'+' if metric.is_higher_better else '-'}{100 * question.lift:g} %"
     return (
-        f"About {found.visitors:,} visitors, {found.days:,} day{'' if found.days == 1 else 's'}, to find "
+        f"About {found.visitors:,} visitors, {_count_days(found.days)}, to find "
         f"{change} {metric.noun} with a chance of 80 %. Now: {show(metric, found.value)} {metric.label}."
     )
 
 
 def _list_weeks(found: Forecast) -> Iterator[tuple[int, str, str]]:
     for weeks, (visitors, lift) in found.lifts.items():
-        yield weeks, f"{visitors:,.0f}", f"{100 * lift:.3g} %"
+        yield weeks, f"{visitors:,.0f}", f"{100 * lift:.3g} %" if math.isfinite(lift) else "no change that could happen"
 
 
-def _tell_preference(past: Past, share: float) -> Outlook:
+def _tell_preference(past: Past, share: float) -> str:
     """Return how long interleaving takes; products that both rankings show alike choose neither, so at the least."""
     sums = past.sums[WEEKS[-1]]
-    choosing = int(np.any([sums[name] > 0 for name in CHOICES], axis=0).sum()) / past.looked_at
+    searching = len(sums["searches"])  # in the segments
+    if not searching:
+        return f"Not known: {NOBODY}."
+    choosing = int(np.any([sums[name] > 0 for name in CHOICES], axis=0).sum()) / searching
     if not choosing:
-        return Outlook(f"Not known: none of {past.looked_at:,} visitors looked at has chosen a product.")
+        return f"Not known: none of {searching:,} visitors looked at has chosen a product."
     visitors = count_visitors_to_prefer(choosing)
-    days = count_days_to_go(visitors, 0, past.visitors / past.days * share)
+    days = count_days_to_go(visitors, 0, past.visitors / past.days * searching / past.looked_at * share)
     if isinstance(days, NotMeasurable):
-        return Outlook(f"Not known: {days.reason}.")
-    told = f"At least {visitors:,} visitors, {days:,} day{'' if days == 1 else 's'}, to find with a chance of 80 %"
-    return Outlook(f"{told} that {100 * PREFERRED:g} of 100 visitors who choose a product prefer one ranking.")
+        return f"Not known: {days.reason}."
+    told = f"At least {visitors:,} visitors, {_count_days(days)}, to find with a chance of 80 %"
+    return f"{told} that {100 * PREFERRED:g} of 100 visitors who choose a product prefer one ranking."
+
+
+def _count_days(days: int) -> str:
+    return f"{days:,} day{'' if days == 1 else 's'}"
 
 
 def _list_remarks(experiment: Experiment, past: Past) -> list[str]:
     found = [
-        f"From what {past.looked_at:,} of {past.visitors:,} visitors did in the last {past.days} days. Intervals hold "
-        "at every look and allow for the number of variants; looked at daily, the chance is higher."
+        f"From what {past.looked_at:,} of {past.visitors:,} visitors did in the last {_count_days(past.days)}. Intervals "
+        "hold at every look and allow for the number of variants; looked at daily, the chance is higher."
     ]
+    if past.days < WEEK:
+        found.append("That is less than a week: who returns is not known yet, and it may take longer.")
     if experiment.devices or experiment.languages:
         found.append("That it is for some devices or languages alone is not counted: it takes longer.")
     if past.is_simulated:

@@ -18,6 +18,7 @@ from experiments.stats.sums import Arm, NotMeasurable
 WEEK = 7
 EVERYBODY = "everybody"
 REFERENCE = 10**9  # visitors: shares of so many are whole numbers
+NOBODY = "nobody looked at has searched in these segments"
 PREFERRED = 0.55  # of those who choose, from the better of two interleaved rankings
 
 
@@ -40,10 +41,22 @@ class Question:
     def alpha(self) -> float:
         return find_bonferroni_alpha(len(self.weights) - 1)
 
+    @property
+    def lack(self) -> str:
+        """What it lacks to compare anything, with the cure; '' for nothing."""
+        if not self.weights:
+            return "there are no variants: add two or more"
+        if len(self.weights) == 1:
+            return "there is only one variant: add one to compare it with"
+        return "" if min(self.weights) > 0 else "a variant without weight gets no visitors"
+
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """The last days: how many visitors counted in them, and what a metric was by visitor. `weeks`: it stands for."""
+    """The last days: how many visitors counted in them, and what a metric was by visitor.
+
+    `weeks`: it stands for; there may be fewer days yet.
+    """
 
     weeks: int
     days: int
@@ -54,12 +67,16 @@ class Period:
     def visitors_per_day(self) -> float:
         return self.visitors / self.days
 
+    @property
+    def is_whole(self) -> bool:
+        return self.days >= self.weeks * WEEK
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """Visitors and days to find the lift, the metric's value now, and what can be found in so many weeks.
 
-    `lifts`: by weeks, the smallest lift found with a chance of 80 %, after visitors.
+    `lifts`: by weeks, the smallest lift found with a chance of 80 %, after visitors; infinite where none could happen.
     """
 
     visitors: int
@@ -72,12 +89,15 @@ def forecast(question: Question, periods: Sequence[Period]) -> Forecast | NotMea
     """Return what the last periods, shortest first, promise; not measurable where nobody would come or do anything.
 
     Visitors who return are known better, not more: the shortest period that is long enough tells the days, else the
-    longest. Each lift is that of a period of its own length.
+    longest. Each lift is that of a period of its own length: of days that were not yet, nobody knows who returns.
     """
-    if min(question.weights) <= 0 or len(question.weights) < 2:
-        return NotMeasurable("a variant without weight gets no visitors")
+    if question.lack:
+        return NotMeasurable(question.lack)
     if not periods or periods[-1].arm.value <= 0 or periods[-1].arm.variance <= 0:
         return NotMeasurable(_name_nothing(question.metric, periods))
+    value = periods[-1].arm.value
+    if not could_happen(question.metric, value, question.lift):
+        return NotMeasurable(_name_impossible(question, value))
     useful = [one for one in periods if one.arm.value > 0 and one.arm.variance > 0]
     needed = [count_visitors(question, one.arm) for one in useful]
     enough = (number for number, one in enumerate(useful) if needed[number] <= one.visitors * question.share)
@@ -85,19 +105,35 @@ def forecast(question: Question, periods: Sequence[Period]) -> Forecast | NotMea
     days = count_days_to_go(needed[chosen], 0, useful[chosen].visitors_per_day * question.share)
     if isinstance(days, NotMeasurable):
         return days
-    return Forecast(needed[chosen], days, periods[-1].arm.value, {one.weeks: _promise(question, one) for one in useful})
+    return Forecast(needed[chosen], days, value, {one.weeks: _promise(question, one) for one in useful if one.is_whole})
 
 
 def _name_nothing(metric: MetricPlan, periods: Sequence[Period]) -> str:
     if not periods:
         return "nobody was seen"
     arm = periods[-1].arm
+    if not arm.n:
+        return NOBODY
     return f"all {arm.n:,} visitors looked at have the same value of {metric.label}, {arm.value:g}"
+
+
+def _name_impossible(question: Question, value: float) -> str:
+    sign, metric = "+" if question.metric.is_higher_better else "-", question.metric
+    return f"{sign}{100 * question.lift:g} % {metric.noun} cannot happen, {metric.label} are at {value:.3g} now: ask for less"
+
+
+def could_happen(metric: MetricPlan, value: float, lift: float) -> bool:
+    """Return whether a metric can get so much better: no share grows beyond 1, nothing falls to 0 or below."""
+    if not metric.is_higher_better:
+        return lift < 1
+    is_share = metric.is_indicator or bool(metric.bottom)
+    return math.isfinite(lift) and (not is_share or value * (1 + lift) <= 1)
 
 
 def _promise(question: Question, period: Period) -> tuple[float, float]:
     visitors = period.visitors_per_day * WEEK * period.weeks * question.share
-    return visitors, find_lift(question, period.arm, visitors)
+    lift = find_lift(question, period.arm, visitors)
+    return visitors, lift if could_happen(question.metric, period.arm.value, lift) else math.inf
 
 
 def count_visitors(question: Question, arm: Arm) -> int:

@@ -178,11 +178,12 @@ def _report_interleaving(
 ) -> tuple[dict[str, Any], dict[str, dict[str, Guardrail]]]:
     names = [variant.name for variant in variants]
     days = read_days(experiment, ["interleaved"])
-    found: Preferred = prefer(days.find_last()["interleaved"]["net_wins"], names[0], names[-1])
-    series = [
-        {"day": day.isoformat(), **asdict(prefer(seen["interleaved"]["net_wins"], names[0], names[-1]))}
-        for day, seen in days.up_to_each_day()
-    ]
+
+    def prefer_from(seen: Mapping[str, Visitors]) -> Preferred:
+        return prefer(draw_sample(seen).visitors["interleaved"]["net_wins"], names[0], names[-1])
+
+    found = prefer_from(days.find_last())
+    series = [{"day": day.isoformat(), **asdict(prefer_from(seen))} for day, seen in days.up_to_each_day()]
     return {
         "state": found.state,
         "sentence": found.sentence,

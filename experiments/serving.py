@@ -71,8 +71,11 @@ class Choice:
 
     @property
     def label(self) -> str:
-        """The arms that are counted, as the log of searches keeps them: 'depth:deep ranking:b'."""
-        return " ".join(str(arm) for arm in self.arms if arm.is_counted)
+        """The arms, as the log of searches keeps them: 'depth:deep ranking:b'.
+
+        None where one was forced: it changes what the others would have shown.
+        """
+        return " ".join(map(str, self.arms)) if all(arm.is_counted for arm in self.arms) else ""
 
 
 def choose(

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from experiments.latencies import find_percentile
 from experiments.models import PositionDay, QueryDay, SearchDay, SearcherDay, SearchSummary
+from experiments.turns import take_turn
 
 PERIODS = (7, 28, 90)  # days up to today
 MOST_QUERIES = 100  # of each list
@@ -63,8 +64,9 @@ def write_summaries(summed_to: datetime) -> None:
     for days in PERIODS:
         for with_simulated in (True, False):
             period = Period(today - timedelta(days - 1), today, with_simulated)
-            values = {"content": summarise(period), "summed_to": summed_to, "made_at": now}
             with transaction.atomic():
+                take_turn()  # or who is erased meanwhile would come back with what they typed
+                values = {"content": summarise(period), "summed_to": summed_to, "made_at": now}
                 SearchSummary.objects.update_or_create(days=days, with_simulated=with_simulated, defaults=values)
 
 

@@ -91,11 +91,12 @@ def describe(one: Comparison, plan: MetricPlan) -> str:
 def _say_time_left(one: Comparison, facts: Facts) -> str:
     """Return how long it takes to find the lift that is worth finding, at the pace so far."""
     assert one.difference
+    assert one.interval
     if not one.champion_value:
         return "the champion has nothing yet to compare with"
     size = facts.worthwhile_lift * abs(one.champion_value)
     seen = one.difference.n_champion + one.difference.n_variant
-    needed = count_visitors_to_find(one.difference, size)
+    needed = count_visitors_to_find(one.difference, size, alpha=one.interval.alpha)
     days = count_days_to_go(needed, seen, seen / max(facts.days, 1))
     if isinstance(days, NotMeasurable):
         return str(days)

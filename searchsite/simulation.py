@@ -19,6 +19,7 @@ from experiments.events import SEARCH_LASTS_S, flush_recorded
 from experiments.models import Event, Experiment, SearchLog, VisitorDay
 from experiments.reports import refresh
 from experiments.shoppers import DAY_S, Population, ShopperModel, draw_queries, draw_visits
+from experiments.turns import take_turn
 from experiments.visitors import ShopVisitor
 from retrieval.evaluation.judgements import JudgementsError
 from retrieval.models import JudgementSet
@@ -28,6 +29,7 @@ from searchsite.simulated_shopper import LONGEST_S, Crowd, Intent
 from searchsite.simulated_truth import Truth
 
 FLUSH_EVERY = 200  # searches
+LOGS = (SearchLog, Event)
 DELETED_AT_ONCE = 5_000  # rows of one transaction: writers wait for none longer
 DEVICES = {"mobile": 0.58, "desktop": 0.38, "tablet": 0.04}
 LANGUAGES = {"en-US": 0.6, "en-GB": 0.2, "de-DE": 0.1, "fr-FR": 0.1}
@@ -154,7 +156,8 @@ def remove_simulated(judgement_sets: Sequence[str] = ()) -> dict[str, int]:
     counted = VisitorDay.objects.filter(is_simulated=True).values("experiment")
     experiments = list(Experiment.objects.filter(pk__in=counted))
     counts: Counter[str] = Counter()
-    for model in apps.get_app_config("experiments").get_models():
+    logs_first = sorted(apps.get_app_config("experiments").get_models(), key=lambda model: model not in LOGS)
+    for model in logs_first:  # or sums would be made of them again meanwhile
         if any(column.name == "is_simulated" for column in model._meta.concrete_fields):
             counts[str(model._meta.verbose_name_plural)] += _delete_simulated(model._default_manager)
     for one in sets:
@@ -180,5 +183,6 @@ def _delete_simulated(rows: models.Manager[Any]) -> int:
     deleted = 0
     while keys := list(rows.filter(is_simulated=True).values_list("pk", flat=True)[:DELETED_AT_ONCE]):
         with transaction.atomic():
+            take_turn()
             deleted += rows.filter(pk__in=keys).delete()[0]
     return deleted

@@ -88,7 +88,7 @@ def checkout(request: ShopRequest) -> HttpResponse:
 def order(request: ShopRequest, cart: Cart) -> HttpResponse:
     form = CheckoutForm(request.POST)
     if placed := Order.objects.filter(token=request.POST.get("token", "")[:100].replace("\x00", "")).first():
-        return redirect("shop:thanks", placed.token)
+        return thank(placed)
     if not form.is_valid():
         return render_checkout(request, cart, form, status=400)
     try:
@@ -98,9 +98,15 @@ def order(request: ShopRequest, cart: Cart) -> HttpResponse:
         keep_customer(response, form)
         return response
     cart.clear()
+    response = thank(placed)
+    cart.show_count(request, response)
+    return response
+
+
+def thank(placed: Order) -> HttpResponse:
+    """Return the way to the order's page; the browser forgets name and e-mail address."""
     response = redirect("shop:thanks", placed.token)
     response.delete_cookie(CUSTOMER_COOKIE, path=reverse("shop:checkout"), samesite="Lax")
-    cart.show_count(request, response)
     return response
 
 

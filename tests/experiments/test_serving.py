@@ -88,6 +88,14 @@ def test_staff_can_see_a_variant_and_are_not_counted():
     assert (choice.config.dense_weight, choice.label) == (0.1, "")
 
 
+def test_who_sees_a_forced_variant_counts_in_no_other_experiment():
+    make_experiment("words", running=False)
+    make_experiment("depth")
+    assert choose(VISITORS[0], "mug").label.startswith("depth:")
+    choice = choose(VISITORS[0], "mug", {"words": "b"})
+    assert (choice.config.dense_weight, choice.label) == (0.1, "")
+
+
 @pytest.mark.parametrize(("variant", "weight"), [("b", 0.1), ("a", 0.67), ("gone", 0.67)])
 def test_who_takes_no_part_sees_what_is_forced_and_joins_nothing_else(variant, weight):
     make_experiment()

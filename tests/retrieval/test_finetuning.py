@@ -327,7 +327,9 @@ def test_a_gain_is_to_be_shown_on_queries_that_people_asked(learning_shop):
     assert f"{PART}judgements:shop" not in court.sets
 
 
-@pytest.mark.parametrize(("source", "is_passed"), [("catalogue: brand", False), ("judgements:shop", True)])
+@pytest.mark.parametrize(
+    ("source", "is_passed"), [("catalogue: brand", False), ("sample: made", False), ("file:ratings.tsv", True)]
+)
 def test_what_pleases_those_who_made_the_queries_alone_does_not_pass(source, is_passed):
     court = Court({HELD_OUT: [LabelledQuery(f"mug {number}", {1: 3.0}, source) for number in range(40)]}, [])
     verdict = decide(court, {HELD_OUT: np.full(40, 0.5)}, {HELD_OUT: np.full(40, 0.6)})

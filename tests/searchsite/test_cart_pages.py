@@ -214,6 +214,9 @@ def test_what_runs_out_during_the_checkout_leads_to_the_cart_and_keeps_what_was_
     assert (kept["max-age"], kept["path"], kept["httponly"]) == (3600, CHECKOUT, True)
     order(client)
     assert client.cookies["customer"].value == ""
+    client.cookies["customer"] = kept.value
+    client.post(CHECKOUT, {"token": Order.objects.get().token})
+    assert client.cookies["customer"].value == ""
 
 
 @pytest.mark.parametrize("kept", ["Ada", 'Ada:"', "a:b:c"])
