@@ -85,10 +85,10 @@ def roll_up(experiment: Experiment) -> int:
     report, _ = StoredReport.objects.get_or_create(experiment=experiment)
     if report.rolled_up_to is None:
         day_before = (experiment.started_at - timedelta(days=1)).astimezone(UTC).date()
-        VisitorDay.objects.replace_day(experiment, day_before, list(sum_past(experiment.started_at)))
+        VisitorDay.objects.replace_day(experiment, day_before, list(sum_past(experiment.started_at)), now)
     days = find_stale_days(experiment, report.rolled_up_to)
     for day in days:
-        VisitorDay.objects.replace_day(experiment, day, list(sum_day(experiment, day)))
+        VisitorDay.objects.replace_day(experiment, day, list(sum_day(experiment, day)), now)
     StoredReport.objects.filter(pk=report.pk).update(rolled_up_to=now - OVERLAP)
     return len(days)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from django.db import models, transaction
@@ -17,15 +17,18 @@ BATCH = 1000
 
 
 class VisitorDayQuerySet(models.QuerySet["VisitorDay"]):
-    def replace_day(self, experiment: Experiment, day: date, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Put these sums in place of what the day had, without visitors who were erased while they were summed up."""
+    def replace_day(
+        self, experiment: Experiment, day: date, rows: Sequence[Mapping[str, Any]], began: datetime
+    ) -> None:
+        """Put these sums, made since `began`, in place of what the day had, without visitors erased meanwhile."""
         mine = self.filter(experiment=experiment, day=day)
         with transaction.atomic():
             take_turn()
             Experiment.objects.select_for_update().get(pk=experiment.pk)  # one of several that count anew at a time
             mine.delete()
             self.bulk_create((VisitorDay(experiment=experiment, day=day, **row) for row in rows), batch_size=BATCH)
-            mine.exclude(models.Exists(SearchLog.objects.filter(client_id=models.OuterRef("client_id")))).delete()
+            known = SearchLog.objects.filter(client_id=models.OuterRef("client_id"), received_at__lt=began)
+            mine.exclude(models.Exists(known)).delete()
 
 
 class VisitorDay(models.Model):
