@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.forms import BaseInlineFormSet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
@@ -23,11 +24,21 @@ from retrieval.engine.types import EngineError
 STATUS_COLOURS = {"draft": "info", "running": "success", "stopped": "danger"}
 
 
+class VariantFormSet(BaseInlineFormSet):  # type: ignore[type-arg]  # not generic at run time
+    default_error_messages = {
+        "too_few_forms": "One variant has nothing to be compared with: give %(num)d or more, one of them the champion."
+    }
+
+
 class VariantInline(TabularInline):
     model = Variant
+    formset = VariantFormSet
     extra = 0
     min_num = 2
     fields = ("name", "is_champion", "weight", "changes")
+
+    def get_formset(self, request: HttpRequest, experiment: Experiment | None = None, **options: Any) -> Any:
+        return super().get_formset(request, experiment, validate_min=is_open(experiment), **options)
 
     def has_change_permission(self, request: HttpRequest, experiment: Experiment | None = None) -> bool:
         return is_open(experiment) and super().has_change_permission(request, experiment)

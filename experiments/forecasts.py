@@ -137,9 +137,10 @@ def _count_days(days: int) -> str:
 
 
 def _list_remarks(experiment: Experiment, past: Past) -> list[str]:
+    days = "day" if past.days == 1 else f"{past.days} days"
     found = [
-        f"From what {past.looked_at:,} of {past.visitors:,} visitors did in the last {_count_days(past.days)}. Intervals "
-        "hold at every look and allow for the number of variants; looked at daily, the chance is higher."
+        f"From what {past.looked_at:,} of {past.visitors:,} visitors did in the last {days}. Intervals hold at every "
+        "look and allow for the number of variants; looked at daily, the chance is higher."
     ]
     if past.days < WEEK:
         found.append("That is less than a week: who returns is not known yet, and it may take longer.")

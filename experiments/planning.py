@@ -118,8 +118,9 @@ def _name_nothing(metric: MetricPlan, periods: Sequence[Period]) -> str:
 
 
 def _name_impossible(question: Question, value: float) -> str:
-    sign, metric = "+" if question.metric.is_higher_better else "-", question.metric
-    return f"{sign}{100 * question.lift:g} % {metric.noun} cannot happen, {metric.label} are at {value:.3g} now: ask for less"
+    metric = question.metric
+    change = f"{'+' if metric.is_higher_better else '-'}{100 * question.lift:g} % {metric.noun}"
+    return f"{change} cannot happen, now it is {value:.3g} {metric.label}: ask for a smaller lift"
 
 
 def could_happen(metric: MetricPlan, value: float, lift: float) -> bool:

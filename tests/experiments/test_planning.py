@@ -121,15 +121,44 @@ def test_an_interleaving_needs_the_visitors_that_find_a_preference():
 
 @pytest.mark.parametrize(("question", "arm", "reason"), [
     ({"weights": (1.0, 0.0)}, (0.1, 0.09), "a variant without weight gets no visitors"),
+    ({"weights": (1.0,)}, (0.1, 0.09), "there is only one variant: add one to compare it with"),
+    ({"weights": ()}, (0.1, 0.09), "there are no variants: add two or more"),
+    ({"lift": 1.0}, (0.6, 0.24), "+100 % conversion cannot happen, now it is 0.6 visitors who buy: ask for a smaller "
+     "lift"),
+    ({"metric": PLANS["zero_results"], "lift": 1.0}, (0.1, 0.09), "-100 % empty searches cannot happen, now it is 0.1 "
+     "searches without results: ask for a smaller lift"),
     ({"share": 0.0}, (0.1, 0.09), "no visitors come into the experiment"),
     ({}, (0.0, 0.0), "all 500 visitors looked at have the same value of visitors who buy, 0"),
 ])  # fmt: skip
 def test_what_no_time_finds_is_said(question, arm, reason):
     value, variance = arm
     periods = [Period(4, 28, 500.0, Arm(500, value, variance, math.inf))]
-    found = forecast(Question(PLANS["conversion"], 0.1, **question), periods)
+    found = forecast(Question(**{"metric": PLANS["conversion"], "lift": 0.1} | question), periods)
     assert isinstance(found, NotMeasurable)
     assert found.reason == reason
+
+
+@pytest.mark.parametrize(("metric", "visitors", "is_found"), [
+    ("conversion", 500, True),
+    ("conversion", 50, False),  # more than everybody would have to buy
+    ("revenue", 50, True),
+    ("zero_results", 500, True),
+    ("zero_results", 50, False),  # fewer than none
+])  # fmt: skip
+def test_no_change_is_promised_that_cannot_happen(metric, visitors, is_found):
+    periods = [Period(1, 7, visitors, Arm(visitors, 0.4, 0.24, math.inf))]
+    found = forecast(Question(PLANS[metric], 0.1), periods)
+    assert not isinstance(found, NotMeasurable)
+    assert math.isfinite(found.lifts[1][1]) == is_found
+
+
+def test_only_weeks_that_there_were_are_promised():
+    arm = Arm(2800, 0.1, 0.09, math.inf)
+    periods = [Period(1, 7, 7000, arm), Period(2, 10, 9000, arm)]  # some of them came in both weeks
+    found = forecast(Question(PLANS["conversion"], 0.01), periods)
+    assert not isinstance(found, NotMeasurable)
+    assert list(found.lifts) == [1]
+    assert found.days == math.ceil(found.visitors / 900)
 
 
 # --- from the log to the page --------------------------------------------------------------------------
@@ -179,24 +208,29 @@ def test_all_that_divides_visitors_takes_longer():
 
 @pytest.mark.django_db
 def test_only_searches_of_its_segments_are_looked_at():
-    log_visitors(count=40, text="mug")
-    log_visitors(count=20, text="a mug for my tea")
-    assert [row[1] for row in look_ahead(make_draft(segments=["long"])).weeks][-1] == str(round(20 / 3 * 28))
+    log_visitors(count=40, days_ago=7, text="mug")
+    log_visitors(count=20, days_ago=7, text="a mug for my tea")
+    assert "From what 60 of 60 visitors" in look_ahead(make_draft(segments=["long"])).remarks[0]
+    assert [row[1] for row in look_ahead(Experiment.objects.get()).weeks] == ["20"]
 
 
 @pytest.mark.django_db
 def test_no_more_visitors_are_looked_at_than_a_page_has_time_for(monkeypatch):
     monkeypatch.setattr(forecasts, "MOST_VISITORS", 30)
-    log_visitors(count=60)
+    log_visitors(count=60, days_ago=7)
     found = look_ahead(make_draft())
-    assert found.weeks[0][1] == str(round(60 / 3 * 7))
-    assert found.remarks[0].startswith("From what 30 of 60 visitors did in the last 3 days.")
+    assert found.weeks[0][1] == "60"
+    assert found.remarks[0].startswith("From what 30 of 60 visitors did in the last 7 days.")
 
 
 @pytest.mark.django_db
 def test_what_the_figures_leave_out_is_said():
-    log_visitors(is_simulated=True)
-    remarks = look_ahead(make_draft(languages=["de"])).remarks
+    log_visitors(is_simulated=True, days_ago=1)
+    found = look_ahead(make_draft(languages=["de"]))
+    remarks = found.remarks
+    assert not found.weeks
+    assert "visitors did in the last day. Intervals" in remarks[0]
+    assert "That is less than a week: who returns is not known yet, and it may take longer." in remarks
     assert "That it is for some devices or languages alone is not counted: it takes longer." in remarks
     assert "Simulated visitors are among those looked at." in remarks
 
@@ -211,6 +245,36 @@ def test_what_a_log_is_too_short_for_is_not_known():
     draft.metric = "conversion"
     told = "Not known: all 60 visitors looked at have the same value of visitors who buy, 0."
     assert look_ahead(draft).sentence == told
+    draft.segments = ["code"]
+    for kind in Experiment.Kind.values:
+        draft.kind = kind
+        assert look_ahead(draft).sentence == "Not known: nobody looked at has searched in these segments."
+
+
+@pytest.mark.django_db
+def test_a_draft_without_variants_says_that_first():
+    draft = make_draft(kind="interleaving")
+    draft.variants.filter(is_champion=False).delete()
+    assert look_ahead(draft).sentence == "Not known: there is only one variant: add one to compare it with."
+    draft.variants.all().delete()
+    assert look_ahead(draft).sentence == "Not known: there are no variants: add two or more."
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("segments", ["5", "[1]", "null"])
+def test_a_draft_that_a_form_refuses_is_forecast_as_it_is_stored(admin_client, segments):
+    log_visitors()
+    draft = make_draft()
+    form = {
+        "name": "ranking", "kind": "ab", "metric": "ctr", "traffic_share": "1", "layer_from": "0", "layer_to": "1000",
+        "devices": "[]", "languages": "[]", "segments": segments, "worthwhile_lift": "0.5", "guardrail_margin": "0.05",
+        "variants-TOTAL_FORMS": "0", "variants-INITIAL_FORMS": "0",
+    }  # fmt: skip
+    answer = admin_client.post(reverse("admin:experiments_experiment_change", args=[draft.pk]), form)
+    told = answer.content.decode()
+    assert look_ahead(draft).sentence in told
+    assert "One variant has nothing to be compared with: give 2 or more, one of them the champion." in told
+    assert Experiment.objects.get().segments == []
 
 
 @pytest.mark.django_db
@@ -218,6 +282,17 @@ def test_an_interleaving_tells_the_visitors_of_a_preference():
     log_visitors()
     told = look_ahead(make_draft(kind="interleaving")).sentence
     assert told.endswith("that 55 of 100 visitors who choose a product prefer one ranking.")
+
+
+@pytest.mark.django_db
+def test_an_interleaving_counts_the_visitors_of_its_segments():
+    log_visitors(count=60, days_ago=7)
+    whole = look_ahead(make_draft(kind="interleaving"))
+    log_visitors(count=60, days_ago=7, text="a mug for my tea")
+    cache.clear()
+    part = look_ahead(make_draft("long", kind="interleaving", segments=["long"]))
+    assert part.sentence == whole.sentence
+    assert part.remarks[0].startswith("From what 120 of 120 visitors")
 
 
 @pytest.mark.django_db
