@@ -61,6 +61,15 @@ def test_alike_variants_tell_how_long_to_go():
     assert "days to go" in found["sentence"]
 
 
+def test_the_time_left_is_that_of_the_interval_that_decides():
+    days = []
+    for name, variants in [("two", "ab"), ("four", "abcd")]:
+        experiment = make_experiment(name, *variants)
+        fill(experiment, dict.fromkeys(variants, 0.10), visitors=500)
+        days.append(int(report(experiment)["sentence"].split(" days to go")[0].split()[-1].replace(",", "")))
+    assert days[1] > 1.1 * days[0]
+
+
 def test_an_interval_within_what_is_worth_finding_is_an_answer():
     experiment = make_experiment(metric="ctr", worthwhile_lift=0.5)
     fill(experiment, {"a": 0.1, "b": 0.1})
