@@ -25,7 +25,7 @@ STEPS = 100  # of a grade: the measures take whole ones, and gain in proportion 
 EXACT = 3.0
 MOST_CHANGED = 10  # queries won, and lost, that are told of
 STRETCH = 20  # queries searched between two reports of progress
-Progress = Callable[[int, int], object]  # is told of queries done, and of all
+Progress = Callable[[int, int], object]  # is told of queries done, and of all; 0 of 0 while pipelines are opened
 
 
 def list_configs(names: Iterable[str]) -> dict[str, SearchConfig]:
@@ -34,9 +34,14 @@ def list_configs(names: Iterable[str]) -> dict[str, SearchConfig]:
 
 
 def list_variants(experiment: Experiment) -> dict[str, SearchConfig]:
-    """Return the configs that an experiment's variants search with, the champion's first, by the variants' names."""
+    """Return the configs that an experiment's variants search with, the champion's first, by the variants' names.
+
+    Raises EngineError for an experiment without variants.
+    """
     own = get_config(settings.SEARCHSITE["CONFIG"])
     variants = experiment.variants.order_by("-is_champion", "pk")
+    if not variants:
+        raise EngineError(f"experiment {experiment.name!r} has no variants to evaluate: add two or more in the admin")
     return {variant.name: change_config(own, variant.changes, variant.name) for variant in variants}
 
 
@@ -52,7 +57,11 @@ def evaluate(
     for a set without such queries or without products on sale, EngineError for a config that cannot be searched with.
     """
     graded, relevant_from = read_graded(judgement_set)
-    pipelines = {name: get_complete(config) for name, config in configs.items()}
+    pipelines = {}
+    for name, config in configs.items():
+        pipelines[name] = get_complete(config)
+        if on_progress:  # a reranker may be exported first, which takes minutes
+            on_progress(0, 0)
     content = measure(graded, relevant_from, pipelines, on_progress)
     return OfflineEvaluation.objects.create(
         judgement_set=judgement_set,

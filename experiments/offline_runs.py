@@ -11,6 +11,7 @@ from kombu.exceptions import OperationalError
 
 from experiments import offline
 from experiments.models import Experiment, OfflineEvaluation, OfflineRun
+from experiments.models.offline import OfflineRunQuerySet
 from retrieval.engine.config import SearchConfig
 from retrieval.engine.types import EngineError
 from retrieval.evaluation.judgements import JudgementsError
@@ -24,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 class EvaluationUnderWayError(Exception):
     """Another evaluation is not done yet."""
+
+
+class TakenOverError(Exception):
+    """The run is no longer this worker's: another has it, or it was withdrawn or deleted."""
 
 
 def ask(judgement_set: str, experiment: str = "") -> OfflineRun:
@@ -41,7 +46,7 @@ def ask(judgement_set: str, experiment: str = "") -> OfflineRun:
             run = OfflineRun.objects.create(judgement_set=found, experiment=subject)
     except IntegrityError:
         return _join(found, subject)
-    transaction.on_commit(partial(_send, run.pk))
+    transaction.on_commit(partial(_send, run))
     return run
 
 
@@ -79,22 +84,28 @@ def find_last() -> OfflineRun | None:
     return OfflineRun.objects.select_related("judgement_set", "experiment").first()
 
 
-def _send(run_id: int) -> None:
+def withdraw(run_id: int, who: str) -> bool:
+    """Take an evaluation back that waits; return whether it did."""
+    waiting = OfflineRun.objects.filter(pk=run_id, is_open=True, state=State.QUEUED)
+    return bool(waiting.update(is_open=False, state=State.FAILED, error=f"withdrawn by {who}"))
+
+
+def _send(run: OfflineRun) -> None:
     from experiments.tasks import evaluate_offline
 
     try:
-        evaluate_offline.delay(run_id)
+        evaluate_offline.delay(run.pk)
     except (OperationalError, OSError) as error:
-        end(run_id, State.FAILED, error=f"the queue does not answer ({error}); start it, then ask again")
-        logger.error("offline evaluation %s is not queued: %s", run_id, error)
+        end(run, State.FAILED, error=f"the queue does not answer ({error}); start it, then ask again")
+        logger.error("offline evaluation %s is not queued: %s", run.pk, error)
 
 
 def queue_stale() -> int:
     """Queue again the evaluation whose message was lost or whose worker was killed; return how many there were."""
     waiting = list(OfflineRun.objects.stale())
     for run in waiting:
-        OfflineRun.objects.filter(pk=run.pk).update(state=State.QUEUED, beat_at=timezone.now())
-        _send(run.pk)
+        if OfflineRun.objects.stale().filter(pk=run.pk).update(state=State.QUEUED, beat_at=timezone.now()):
+            _send(run)
     return len(waiting)
 
 
@@ -102,21 +113,21 @@ def queue_stale() -> int:
 
 
 def evaluate(run_id: int) -> OfflineEvaluation | None:
-    """Do what was asked for and keep it; None for what is done, deleted, in another worker's hands, or fails."""
+    """Do what was asked for and keep it; None for what is done, withdrawn, in another worker's hands, or fails."""
     run = claim(run_id)
     if run is None:
         return None
     try:
-        result = offline.evaluate(
-            run.judgement_set, list_configs(run.experiment), run.experiment, partial(_beat, run_id)
-        )
+        result = offline.evaluate(run.judgement_set, list_configs(run.experiment), run.experiment, partial(_beat, run))
+    except TakenOverError as error:
+        logger.warning("%s", error)
     except (EngineError, JudgementsError) as error:
-        end(run_id, State.FAILED, error=str(error))
+        end(run, State.FAILED, error=str(error))
     except Exception:
         logger.exception("offline evaluation %s", run_id)
-        end(run_id, State.FAILED, error="an error of the server, which its log tells")
+        end(run, State.FAILED, error="an error of the server, which its log tells")
     else:
-        end(run_id, State.FINISHED, result=result)
+        end(run, State.FINISHED, result=result)
         return result
     return None
 
@@ -128,17 +139,26 @@ def claim(run_id: int) -> OfflineRun | None:
         if run is None or (run.state == State.RUNNING and not run.is_stale):
             return None
         if run.tries >= MOST_TRIES:
-            end(run_id, State.FAILED, error=f"{MOST_TRIES} workers died of it: ask for a smaller judgement set")
+            end(run, State.FAILED, error=f"{MOST_TRIES} workers died of it: ask for a smaller judgement set")
             return None
         run.state, run.tries, run.beat_at = State.RUNNING, run.tries + 1, timezone.now()
         run.save()
     return run
 
 
-def _beat(run_id: int, done: int, total: int) -> None:
-    OfflineRun.objects.filter(pk=run_id).update(queries_done=done, queries_total=total, beat_at=timezone.now())
+def _beat(run: OfflineRun, done: int, total: int) -> None:
+    """Note how far the run is; raises TakenOverError where it is not ours any more."""
+    progress = {"queries_done": done, "queries_total": total, "beat_at": timezone.now()}
+    # Running again: a worker that was slow for long may have been taken for dead, and its run queued.
+    if not _find_ours(run).update(state=State.RUNNING, **progress):
+        raise TakenOverError(f"offline evaluation {run.pk} was taken over or withdrawn: this worker leaves it")
 
 
-def end(run_id: int, state: str, *, error: str = "", result: OfflineEvaluation | None = None) -> None:
-    """Note how the evaluation ended; nothing for one that was deleted meanwhile."""
-    OfflineRun.objects.filter(pk=run_id).update(is_open=False, state=state, error=error[:2000], result=result)
+def end(run: OfflineRun, state: str, *, error: str = "", result: OfflineEvaluation | None = None) -> None:
+    """Note how the evaluation ended; nothing for one that is not ours any more."""
+    _find_ours(run).update(is_open=False, state=state, error=error[:2000], result=result)
+
+
+def _find_ours(run: OfflineRun) -> OfflineRunQuerySet:
+    """Return the run, unless a worker claimed it after `run` was read, or it is done."""
+    return OfflineRun.objects.filter(pk=run.pk, is_open=True, tries=run.tries)

@@ -13,6 +13,7 @@ urlpatterns = [
     path("searches/<slug:table>.csv", views.searches_csv, name="searches-csv"),
     path("offline/", views.offline, name="offline"),
     path("offline/evaluate/", views.evaluate_offline, name="evaluate"),
+    path("offline/<int:run_id>/withdraw/", views.withdraw_offline, name="withdraw"),
     path("<slug:name>/", views.report, name="report"),
     path("<slug:name>.json", views.report_json, name="json"),
     path("<slug:name>.csv", views.report_csv, name="csv"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from typing import Any
 
 from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
@@ -23,6 +26,7 @@ from retrieval.engine.types import EngineError
 from retrieval.evaluation.judgements import JudgementsError
 
 reads_reports = permission_required("experiments.view_report", raise_exception=True)
+has_rankings_evaluated = permission_required("experiments.add_offlineevaluation", raise_exception=True)
 RELOAD_S = 5  # of a page that shows how far something is
 
 
@@ -85,11 +89,23 @@ def offline(request: HttpRequest) -> HttpResponse:
     return _show_offline(request, OfflinePage.of(request.GET))
 
 
+def logged_in_to_post(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Have whoever is not logged in come back to the page with the button: nothing can be posted after a login."""
+
+    @wraps(view)
+    def checked(request: HttpRequest, *args: Any, **names: Any) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return redirect_to_login(reverse("reports:offline"), reverse("reports:login"))
+        return view(request, *args, **names)
+
+    return checked
+
+
 @never_cache
 @require_POST
-@login_required(login_url="reports:login")
+@logged_in_to_post
 @reads_reports
-@permission_required("experiments.add_offlineevaluation", raise_exception=True)
+@has_rankings_evaluated
 def evaluate_offline(request: HttpRequest) -> HttpResponse:
     try:
         offline_runs.ask(request.POST.get("judgement_set", ""), request.POST.get("experiment", ""))
@@ -98,6 +114,18 @@ def evaluate_offline(request: HttpRequest) -> HttpResponse:
     except offline_runs.EvaluationUnderWayError as error:
         return _show_offline(request, OfflinePage.of({}, refusal=str(error)), status=409)
     return redirect("reports:offline")
+
+
+@never_cache
+@require_POST
+@logged_in_to_post
+@reads_reports
+@has_rankings_evaluated
+def withdraw_offline(request: HttpRequest, run_id: int) -> HttpResponse:
+    if offline_runs.withdraw(run_id, request.user.get_username()):
+        return redirect("reports:offline")
+    refusal = f"evaluation {run_id} does not wait any more, so it cannot be withdrawn"
+    return _show_offline(request, OfflinePage.of({}, refusal=refusal), status=409)
 
 
 def _show_offline(request: HttpRequest, page: OfflinePage, status: int = 200) -> HttpResponse:

@@ -43,7 +43,8 @@ class OfflineRun(models.Model):
     result = models.ForeignKey(OfflineEvaluation, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
     beat_at = models.DateTimeField(
-        default=timezone.now, help_text="Moves with every query: one that stands still was killed."
+        default=timezone.now,
+        help_text="Moves with every pipeline opened and every 20 queries: one that stands still was killed.",
     )
 
     objects = OfflineRunQuerySet.as_manager()

@@ -10,7 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from experiments import offline_runs
+from experiments import offline, offline_runs
 from experiments.models import OfflineEvaluation, OfflineRun
 from experiments.tasks import evaluate_offline, resume_evaluations
 from retrieval.models import JudgementSet
@@ -49,7 +49,7 @@ def test_the_button_has_the_variants_of_an_experiment_evaluated(
     with django_capture_on_commit_callbacks(execute=True):
         answer = evaluator.post(BUTTON, {"judgement_set": "rated", "experiment": "ranking"}, follow=True)
         again = evaluator.post(BUTTON, {"judgement_set": "rated", "experiment": "ranking"})  # a double click
-    assert "The variants of ranking on rated: waits for a worker" in answer.content.decode()
+    assert "The variants of ranking on rated: waits for the learner" in answer.content.decode()
     assert answer["Refresh"] == "5"
     assert again.status_code == 302
     [run_id] = sent
@@ -110,7 +110,7 @@ def test_without_judgements_the_page_says_where_they_come_from(db, evaluator):
 
 
 @pytest.mark.parametrize(("facts", "told"), [
-    ({}, "waits for a worker"),
+    ({}, "waits for the learner, which does one thing at a time"),
     ({"state": "running"}, "is being evaluated"),
     ({"state": "running", "queries_done": 20, "queries_total": 1500}, "20 of 1,500 queries are searched"),
     ({"state": "failed", "is_open": False, "error": "no index serves it"}, "was not evaluated: no index serves it."),
@@ -120,6 +120,7 @@ def test_the_page_tells_how_far_an_evaluation_is(db, evaluator, facts, told):
     page = see(evaluator)
     assert told in page
     assert (BUTTON in page) == (facts.get("state") == "failed")
+    assert ("/withdraw/" in page) == (not facts)
 
 
 def test_what_a_worker_cannot_evaluate_is_told(shop, evaluator):
@@ -150,3 +151,60 @@ def test_a_run_whose_worker_was_killed_is_queued_again_and_given_up_in_the_end(d
     run.refresh_from_db()
     assert (run.state, run.is_open) == ("failed", False)
     assert run.error == "3 workers died of it: ask for a smaller judgement set"
+
+
+def test_a_slow_worker_that_was_taken_for_dead_keeps_its_run(db, sent):
+    run = offline_runs.claim(make_run().pk)
+    OfflineRun.objects.update(beat_at=timezone.now() - timedelta(hours=1))
+    assert resume_evaluations() == 1
+    offline_runs._beat(run, 20, 100)
+    assert offline_runs.claim(run.pk) is None
+    offline_runs.end(run, "finished")
+    assert not OfflineRun.objects.get().is_open
+
+
+@pytest.mark.parametrize("state", ["running", "queued"])
+def test_a_worker_leaves_a_run_that_is_not_its_own_any_more(small_shop, sent, monkeypatch, state):
+    run = make_run()
+    lost = {"state": state, "tries": 2} if state == "running" else {"state": "failed", "is_open": False}
+    opened = offline.get_complete
+
+    def take_away(config: Any) -> Any:
+        OfflineRun.objects.update(**lost)
+        return opened(config)
+
+    monkeypatch.setattr(offline, "get_complete", take_away)
+    evaluate_offline(run.pk)
+    assert OfflineRun.objects.filter(queries_done=0, result=None, **lost).exists()
+    assert not OfflineEvaluation.objects.exists()
+
+
+def test_an_evaluation_that_waits_can_be_withdrawn(db, evaluator):
+    run = make_run()
+    answer = evaluator.post(f"/reports/offline/{run.pk}/withdraw/", follow=True)
+    assert "was not evaluated: withdrawn by reader." in answer.content.decode()
+    assert offline_runs.find_open() is None
+    again = evaluator.post(f"/reports/offline/{run.pk}/withdraw/")
+    assert again.status_code == 409
+    assert f"evaluation {run.pk} does not wait any more, so it cannot be withdrawn" in again.content.decode()
+
+
+def test_only_what_waits_is_withdrawn_and_only_by_who_may(db, analyst):
+    run = make_run(state="running")
+    assert analyst.post(f"/reports/offline/{run.pk}/withdraw/").status_code == 403
+    assert not offline_runs.withdraw(run.pk, "reader")
+
+
+@pytest.mark.parametrize("address", [BUTTON, "/reports/offline/1/withdraw/"])
+def test_who_was_logged_out_comes_back_to_the_page_with_the_button(db, client, address):
+    answer = client.post(address, {"judgement_set": "rated"})
+    assert answer.url == "/reports/login/?next=/reports/offline/"
+
+
+def test_an_experiment_without_variants_is_not_evaluated(small_shop, evaluator, sent):
+    grade()
+    make_experiment(running=False).variants.all().delete()
+    answer = evaluator.post(BUTTON, {"judgement_set": "rated", "experiment": "ranking"})
+    assert answer.status_code == 400
+    told = "experiment &#x27;ranking&#x27; has no variants to evaluate: add two or more in the admin"
+    assert told in answer.content.decode()
