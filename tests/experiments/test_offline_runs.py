@@ -155,6 +155,7 @@ def test_a_run_whose_worker_was_killed_is_queued_again_and_given_up_in_the_end(d
 
 def test_a_slow_worker_that_was_taken_for_dead_keeps_its_run(db, sent):
     run = offline_runs.claim(make_run().pk)
+    assert run
     OfflineRun.objects.update(beat_at=timezone.now() - timedelta(hours=1))
     assert resume_evaluations() == 1
     offline_runs._beat(run, 20, 100)
