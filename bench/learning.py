@@ -22,7 +22,7 @@ RECALL = "R(rel=3)@100"
 SHOWN = (NDCG, CONDENSED, JUDGED, RECALL)
 LEAST_JUDGED = 0.95
 READING = ("--rerank-depth", "40", "--rerank-blend", "0.7")
-BASE_TRAINING = ("--base", "default", "--steps", "500", *READING)
+BASE_TRAINING = ("--base", "default", "--steps", "300", *READING)
 DEPARTMENT_TRAINING = (
     *("--source", "judgements:staff", "--source", "catalogue", "--catalogue-queries", "3000", "--base", BASE),
     *("--steps", "300", *READING),
