@@ -15,10 +15,12 @@ import django
 
 from bench.report import Claim, run
 
-AB_LOOK, INTERLEAVING_LOOK, WORSE_LOOK = 1000, 100, 250  # visitors between two looks at the report
-# What shoppers of the worse ranking see: words alone, as typed, all of them.
-WORSE = {"fusion": "lexical", "lexical_share": 1.0, "correct_spelling": False}
-BETTER = {"fusion": "adaptive"}  # than words alone, which the champion searches by
+AB_LOOK, INTERLEAVING_LOOK, WORSE_LOOK = 500, 250, 250  # visitors between two looks at the report
+Changes = Mapping[str, Any]
+# Champion and challenger. Of the better one, the champion finds the same products, ordered by their words alone.
+BETTER: tuple[Changes, Changes] = {"fusion": "weighted", "dense_weight": 0.0}, {"fusion": "adaptive"}
+# Of the worse one, shoppers see what has all their words, as typed.
+WORSE: tuple[Changes, Changes] = {}, {"fusion": "lexical", "lexical_share": 1.0, "correct_spelling": False}
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[Claim]:
@@ -28,9 +30,9 @@ def measure(arguments: argparse.Namespace) -> Iterator[Claim]:
 
 
 def start_django(folder: Path) -> None:
-    """Set up an empty site on SQLite that searches by words alone."""
+    """Set up an empty site on SQLite."""
     cleared = dict.fromkeys(("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "QDRANT_URL"), "")
-    settings = {"SEARCHSITE_CONFIG": "lexical", "SEARCHSITE_RECENT_SEARCHES": "10000", "SEARCHSITE_RERANKER": "none"}
+    settings = {"SEARCHSITE_CONFIG": "hybrid", "SEARCHSITE_RECENT_SEARCHES": "10000", "SEARCHSITE_RERANKER": "none"}
     os.environ |= cleared | settings
     os.environ |= {"SEARCHSITE_DATA_DIR": str(folder), "DJANGO_SETTINGS_MODULE": "searchsite.settings"}
     django.setup()
@@ -65,12 +67,13 @@ class Site:
     seeds: Iterator[int] = field(default_factory=lambda: count(1000))
 
     def count_visitors(
-        self, name: str, kind: str, changes: Mapping[str, Any], look: int, is_done: Callable[[Any, Any], bool]
+        self, name: str, kind: str, planted: tuple[Changes, Changes], look: int, is_done: Callable[[Any, Any], bool]
     ) -> int:
         """Return how many had come at the first look at which it was done; exits where none of `most` does it."""
         from experiments import control
 
-        experiment = self.loop.start(name, kind, changes)
+        own, changes = planted
+        experiment = self.loop.start(name, kind, changes, own)
         for visitors in range(look, self.most + 1, look):
             self.loop.simulate(look, next(self.seeds))
             content = self.loop.report(experiment)

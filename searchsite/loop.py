@@ -204,11 +204,13 @@ class Loop:
         plan = ("--visitors", str(visitors), "--seed", str(seed), "--days", "7", "--bots", BOTS)
         return self._call("simulate_shoppers", *plan, "--truth", truth, "--backdate")
 
-    def start(self, name: str, kind: str, changes: Mapping[str, Any]) -> Experiment:
-        """Return a running experiment of the champion and a challenger, one of an earlier loop deleted."""
+    def start(
+        self, name: str, kind: str, changes: Mapping[str, Any], own: Mapping[str, Any] | None = None
+    ) -> Experiment:
+        """Return a running experiment of a champion, changed by `own`, and a challenger; an older one is deleted."""
         Experiment.objects.filter(name=name).delete()
         experiment = Experiment.objects.create(name=name, kind=kind, metric="ctr", hypothesis="The loop's own.")
-        Variant.objects.create(experiment=experiment, name=CHAMPION, is_champion=True)
+        Variant.objects.create(experiment=experiment, name=CHAMPION, is_champion=True, changes=dict(own or {}))
         Variant.objects.create(experiment=experiment, name="challenger", changes=dict(changes))
         control.start(experiment)
         experiment.refresh_from_db()
