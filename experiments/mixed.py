@@ -33,7 +33,8 @@ def is_mixable(query: Query) -> bool:
 def search_mixed(query: Query, ours: Ranking, theirs: Ranking, seed: str) -> tuple[Results, dict[int, str]]:
     """Return a page of both rankings interleaved, and the team of each product on it: a for `ours`, the champion's.
 
-    The same seed gives the same order on every page. Where one side gives a lesser answer, the champion's own page
+    Products at the top on which both agree are of neither team: chosen they tell nothing, and drawn for a team by chance
+    they took three times as many visitors. The same seed gives the same order on every page. Where one side gives a lesser answer, the champion's own page
     comes back, without teams.
     """
     if ours.notice or theirs.notice:
@@ -43,7 +44,7 @@ def search_mixed(query: Query, ours: Ranking, theirs: Ranking, seed: str) -> tup
     known = set(champions)
     rivals = [product_id for product_id in theirs.rank(query, DEPTH).tolist() if product_id in known]
     start = (query.page - 1) * query.page_size
-    draft = draft_teams(champions, rivals, limit=start + query.page_size, seed=seed)
+    draft = draft_teams(champions, rivals, limit=start + query.page_size, seed=seed, skips_shared_prefix=True)
     results = ours.search(query, draft.product_ids[start:])
     timings = dict(results.timings_ms) | {"total": round((perf_counter() - started_at) * 1000, 3)}
     teams = {product_id: str(team) for product_id, team in zip(draft.product_ids, draft.teams, strict=True)}

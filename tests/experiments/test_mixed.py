@@ -54,6 +54,14 @@ def test_pages_go_on_where_the_one_before_ended_and_show_everything_once():
     assert page(1) == page(1)
 
 
+def test_what_both_rankings_put_first_is_of_neither_team():
+    theirs = Ranked([1, 2, *range(40, 2, -1)])
+    results, teams = search_mixed(Query("mug", page_size=4), OURS, theirs, "v1 mug")
+    assert [hit.product_id for hit in results.hits][:2] == [1, 2]
+    assert list(teams.values())[:2] == ["neither", "neither"]
+    assert sorted(list(teams.values())[2:]) == ["a", "b"]
+
+
 def test_what_the_champion_does_not_find_is_not_shown():
     assert all(99 not in page(number)[0] for number in (1, 2, 3, 4))
 
