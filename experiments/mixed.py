@@ -33,9 +33,9 @@ def is_mixable(query: Query) -> bool:
 def search_mixed(query: Query, ours: Ranking, theirs: Ranking, seed: str) -> tuple[Results, dict[int, str]]:
     """Return a page of both rankings interleaved, and the team of each product on it: a for `ours`, the champion's.
 
-    Products at the top on which both agree are of neither team: chosen they tell nothing, and drawn for a team by chance
-    they took three times as many visitors. The same seed gives the same order on every page. Where one side gives a lesser answer, the champion's own page
-    comes back, without teams.
+    Products that both put first are of neither team: chosen, they tell nothing, and given to a team by chance, they
+    made a test need three times as many visitors. The same seed gives the same order on every page. Where one side
+    gives a lesser answer, the champion's own page comes back, without teams.
     """
     if ours.notice or theirs.notice:
         return ours.search(query), {}
