@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
+from experiments.click_counts import in_batches
 from experiments.models import Experiment, OfflineEvaluation
 from experiments.models.experiments import change_config
 from retrieval.engine.config import SearchConfig, get_config
@@ -93,14 +94,15 @@ def measure(
 def search_in_stretches(
     pipelines: Mapping[str, Pipeline], queries: Mapping[str, str], on_progress: Progress | None
 ) -> dict[str, dict[str, Answer]]:
-    """Return the answers by config and query id, telling how far it is; in one go where nobody is to be told."""
-    asked, answers = list(queries.items()), dict[str, dict[str, Answer]]()
-    for start in range(0, len(asked), STRETCH if on_progress else len(asked) or 1):
-        stretch = asked[start : start + STRETCH] if on_progress else asked
+    """Return the answers by config and query id, telling how far it is."""
+    answers: dict[str, dict[str, Answer]] = {}
+    done = 0
+    for stretch in in_batches(queries.items(), STRETCH):
         for name, found in search_all(pipelines, dict(stretch), DEEPEST_CUTOFF).items():
             answers.setdefault(name, {}).update(found)
+        done += len(stretch)
         if on_progress:
-            on_progress(start + len(stretch), len(asked))
+            on_progress(done, len(queries))
     return answers
 
 
