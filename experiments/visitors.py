@@ -43,9 +43,7 @@ class ShopVisitor(Visitor):
 
 def read_visitor(request: HttpRequest) -> ShopVisitor:
     """Return the visitor of this request: the one of its cookie, or a new one."""
-    agent = request.headers.get("User-Agent", "")
-    is_bot = bool(_BOT.search(agent))
-    may_log = settings.SEARCHSITE["EVENTS"] and not (is_bot or has_opted_out(request.headers) or is_mere_look(request))
+    is_bot, may_log = is_of_bot(request.headers), may_record(request.headers) and not is_mere_look(request)
     return ShopVisitor(
         id=find_cookie(request) if may_log else make_id(),
         device=find_device(request.headers),
@@ -57,12 +55,13 @@ def read_visitor(request: HttpRequest) -> ShopVisitor:
 
 
 def name_visitor(request: HttpRequest, client_id: str) -> ShopVisitor:
-    """Return the visitor whom a shop's own front end names by an id of its own."""
+    """Return the visitor whom a shop's own front end names by an id of its own, and whose headers it passes on."""
     return ShopVisitor(
         id=client_id,
         device=find_device(request.headers),
         language=find_language(request.headers),
-        is_logged=settings.SEARCHSITE["EVENTS"] and not has_opted_out(request.headers),
+        is_logged=may_record(request.headers),
+        is_bot=is_of_bot(request.headers),
         application=API,
         shown=request.headers.get(SHOWN_HEADER, ""),
     )
@@ -77,6 +76,16 @@ def find_cookie(request: HttpRequest) -> str:
     """Return the id in the request's cookie, a new one where there is none of ours."""
     found = request.COOKIES.get(COOKIE, "")
     return found if _ID.fullmatch(found) else make_id()
+
+
+def may_record(headers: Mapping[str, str]) -> bool:
+    """Return whether the shop keeps events, and of whoever sends these headers: no bot, and nobody who opted out."""
+    return settings.SEARCHSITE["EVENTS"] and not (is_of_bot(headers) or has_opted_out(headers))
+
+
+def is_of_bot(headers: Mapping[str, str]) -> bool:
+    """Return whether the sender calls itself a program."""
+    return bool(_BOT.search(headers.get("User-Agent", "")))
 
 
 def has_opted_out(headers: Mapping[str, str]) -> bool:

@@ -44,14 +44,14 @@ def test_the_language_is_the_one_named_first(accepted, language):
 
 @pytest.mark.parametrize("agent", [GOOGLEBOT, "bingbot/2.0", "Baiduspider+(x)", "facebookexternalhit/1.1"])
 def test_bots_are_not_logged(agent):
-    visitor = read_visitor(ask(user_agent=agent))
-    assert (visitor.is_bot, visitor.is_logged) == (True, False)
+    for visitor in (read_visitor(ask(user_agent=agent)), name_visitor(ask(user_agent=agent), "shop-id")):
+        assert (visitor.is_bot, visitor.is_logged) == (True, False)
 
 
 @pytest.mark.parametrize("agent", [PHONE, DESKTOP, CUBOT])
 def test_people_are_logged(agent):
-    visitor = read_visitor(ask(user_agent=agent))
-    assert (visitor.is_bot, visitor.is_logged) == (False, True)
+    for visitor in (read_visitor(ask(user_agent=agent)), name_visitor(ask(user_agent=agent), "shop-id")):
+        assert (visitor.is_bot, visitor.is_logged) == (False, True)
 
 
 @pytest.mark.parametrize("headers", [{"dnt": "1"}, {"sec_gpc": "1"}])
