@@ -15,6 +15,7 @@ from experiments.intake import take_in_spool
 from experiments.models import Event, Experiment, Refusal, SearchLog, TakenBatch, VisitorDay
 from experiments.signals import visitor_erased
 from experiments.turns import take_turn
+from retrieval import past_queries
 
 BATCH_SIZE = 5_000  # rows of one transaction: writers wait for none longer
 BATCHES_KNOWN = timedelta(days=30)  # a spooled batch is long taken in by then
@@ -34,7 +35,7 @@ class Pruned:
 def prune(older_than: timedelta | None = None) -> Pruned:
     """Delete searches, events and counts that are older, by default than the shop keeps them; 0 days delete all.
 
-    What the spool has set aside, and drafts, go too.
+    Past queries that nobody asked since, what the spool has set aside, and drafts, go too.
     """
     kept = timedelta(days=settings.SEARCHSITE["EVENT_RETENTION_DAYS"]) if older_than is None else older_than
     before = timezone.now() - kept
@@ -43,6 +44,7 @@ def prune(older_than: timedelta | None = None) -> Pruned:
     # What still runs needs all its days; its visitors' searches are gone from the log by then.
     ended = Experiment.objects.exclude(status=Experiment.Status.RUNNING)
     VisitorDay.objects.filter(experiment__in=ended, day__lt=before.date()).delete()
+    past_queries.prune(before)
     spool.prune(min(before, timezone.now() - DRAFTS_KEPT))
     return Pruned(_delete(SearchLog.objects, before), _delete(Event.objects, before))
 
@@ -57,12 +59,14 @@ def _delete(rows: models.Manager[Any], before: datetime) -> int:
 def erase(client_id: str) -> dict[str, int]:
     """Delete all that is kept of a visitor, what still waits included, and return how many rows of what."""
     take_in_spool()
+    texts = past_queries.forget_visitor(client_id)
     with transaction.atomic():
         take_turn()
         searches, _ = SearchLog.objects.filter(client_id=client_id).delete()
         events, _ = Event.objects.filter(client_id=client_id).delete()
         days, _ = VisitorDay.objects.filter(client_id=client_id).delete()
         counts = {"searches": searches, "events": events, "days in experiments": days}
+        counts |= {"past queries": texts}
         answers: list[Any] = visitor_erased.send(Event, client_id=client_id)
         for _, others in answers:
             counts |= others

@@ -81,7 +81,7 @@ def search_products(
     config_name: str | None = None,
     forced: Mapping[str, str] | None = None,
 ) -> SearchPage:
-    """Return one page of products for `query`; the search is remembered for suggestions, and recorded of a visitor.
+    """Return one page of products for `query`; of a visitor who may be, it is recorded and remembered for suggestions.
 
     A visitor takes part in the experiments that run, unless a config is asked for; `forced` are variants that staff
     want to see, by experiment. When no index can answer, products are searched in the database and the results carry
@@ -90,8 +90,8 @@ def search_products(
     choice = choose_ranking(query, visitor, config_name, forced)
     results, teams = search_as_chosen(query, choice, visitor)
     products = {product.pk: product for product in Product.objects.in_order([hit.product_id for hit in results.hits])}
-    if query.page == 1 and not results.notice and not is_simulating():
-        record_query(results.searched_text, results.total)
+    if visitor and visitor.is_logged and query.page == 1 and not results.notice and not is_simulating():
+        record_query(results.searched_text, results.total, visitor.id)
     found = tuple((products[hit.product_id], hit) for hit in results.hits if hit.product_id in products)
     if visitor is None:
         return SearchPage(query, results, found)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from django.db import models
+from django.db import models, transaction
+from django.db.models import functions
 from django.utils import timezone
+
+LEAST_VISITORS = 3  # who asked the same before it is suggested to others
+FORGOTTEN_AT_ONCE = 1_000  # queries of one transaction: writers wait for none longer
 
 
 class PendingChangeQuerySet(models.QuerySet["PendingChange"]):
@@ -101,27 +105,29 @@ class Diagnosis(IndexBuild):
 
 
 class PastQueryQuerySet(models.QuerySet["PastQuery"]):
-    def record(self, text: str, total: int, count: int = 1) -> None:
-        """Add `count` searches for `text` that found `total` products."""
-        now = timezone.now()
-        if not self.filter(text=text).update(count=models.F("count") + count, total=total, last_at=now):
-            self.bulk_create([PastQuery(text=text, count=count, total=total, last_at=now)], ignore_conflicts=True)
+    def record(self, text: str, total: int, client_ids: Collection[str]) -> None:
+        """Note that these visitors searched for `text` and found `total` products; each of them counts once."""
+        with transaction.atomic():
+            found, _ = self.select_for_update().get_or_create(text=text, defaults={"count": 0})
+            found.count += Asker.objects.note(found, client_ids)
+            found.total, found.last_at = total, timezone.now()
+            found.save(update_fields=["count", "total", "last_at"])
 
     def starting_with(self, prefix: str, limit: int) -> Iterable[str]:
-        """Return queries that found something, most asked first."""
+        """Return queries that found something and that several visitors asked, most asked first."""
         return (
-            self.filter(text__gte=prefix, text__lt=prefix + "\U0010ffff", total__gt=0)
+            self.filter(text__gte=prefix, text__lt=prefix + "\U0010ffff", total__gt=0, count__gte=LEAST_VISITORS)
             .order_by("-count", "-last_at")
             .values_list("text", flat=True)[:limit]
         )
 
 
 class PastQuery(models.Model):
-    """A text shoppers searched for, how often, and how much it found the last time."""
+    """A text shoppers searched for, how many of them, and how much it found the last time."""
 
     text = models.CharField(max_length=100, unique=True)
-    count = models.PositiveIntegerField(default=1)
-    total = models.PositiveIntegerField(default=0)
+    count = models.PositiveIntegerField(default=1, help_text="Visitors who searched for it.")
+    total = models.PositiveIntegerField(default=0, help_text="Products found the last time.")
     last_at = models.DateTimeField(default=timezone.now)
 
     objects = PastQueryQuerySet.as_manager()
@@ -132,3 +138,46 @@ class PastQuery(models.Model):
 
     def __str__(self) -> str:
         return self.text
+
+
+class AskerQuerySet(models.QuerySet["Asker"]):
+    def note(self, query: PastQuery, client_ids: Collection[str]) -> int:
+        """Note that these visitors asked the query now, and return how many had not asked it before."""
+        before = self.filter(query=query, client_id__in=client_ids).count()
+        self.bulk_create(
+            [Asker(query=query, client_id=client_id) for client_id in client_ids],
+            update_conflicts=True,
+            unique_fields=["query", "client_id"],
+            update_fields=["last_at"],
+        )
+        return len(client_ids) - before
+
+    def forget(self) -> int:
+        """Delete these and the queries that nobody else asked, and return how many of the queries there were."""
+        deleted = 0
+        while keys := list(self.order_by("query").values_list("query", flat=True).distinct()[:FORGOTTEN_AT_ONCE]):
+            with transaction.atomic():
+                queries = PastQuery.objects.filter(pk__in=keys)
+                list(queries.order_by("pk").select_for_update())
+                self.filter(query__in=keys).delete()
+                left = Asker.objects.filter(query=models.OuterRef("pk")).order_by().values("query")
+                count = models.Subquery(left.annotate(count=models.Count("pk")).values("count"))
+                queries.update(count=functions.Coalesce(count, 0))
+                deleted += queries.filter(count=0).delete()[0]
+        return deleted
+
+
+class Asker(models.Model):
+    """A visitor who asked a past query, kept no longer than searches are: what one alone typed is shown to no other."""
+
+    query = models.ForeignKey(PastQuery, on_delete=models.CASCADE, related_name="askers")
+    client_id = models.CharField(max_length=100, db_index=True)
+    last_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    objects = AskerQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["query", "client_id"], name="one_asker_of_a_query")]
+
+    def __str__(self) -> str:
+        return f"{self.client_id} asked {self.query_id}"

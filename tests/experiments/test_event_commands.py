@@ -22,6 +22,7 @@ from experiments.signals import visitor_erased
 from experiments.spool import Batch
 from experiments.tasks import prune_events
 from experiments.visitors import ShopVisitor
+from retrieval.models import Asker, PastQuery
 
 
 def run(command: str, *arguments: str) -> Any:
@@ -100,6 +101,16 @@ def test_a_visitor_is_forgotten_with_what_is_still_on_its_way(log):
     assert set(Event.objects.values_list("client_id", flat=True)) == {"bob"}
     assert set(SearchLog.objects.values_list("client_id", flat=True)) == {"bob"}
     assert spool.count_waiting() == 0
+
+
+def test_past_queries_are_forgotten_with_who_asked_them(log, settings):
+    settings.SEARCHSITE = settings.SEARCHSITE | {"EVENT_RETENTION_DAYS": 10}
+    for text, client_ids in (("mug for ada", ["ada"]), ("red mug", ["ada", "bob"]), ("old mug", ["bob"])):
+        PastQuery.objects.record(text, 3, client_ids)
+    Asker.objects.filter(query__text="old mug").update(last_at=timezone.now() - timedelta(days=11))
+    prune()
+    assert run("erase_visitor", "ada")["past queries"] == 1
+    assert list(PastQuery.objects.values_list("text", "count")) == [("red mug", 1)]
 
 
 def test_forgetting_reaches_the_floors_above(log, capsys):

@@ -129,19 +129,19 @@ def test_whitening_is_offered_where_vectors_are_too_alike(indexed):
 def test_past_queries_are_taken_where_there_are_enough(indexed):
     pipeline = setup.get_pipeline()
     encoder = encoder_of(pipeline)
-    PastQuery.objects.record("red mug", 3)
+    PastQuery.objects.record("red mug", 3, ["ada"])
     assert draw_sample(pipeline, encoder).source == sampling.MADE
     for number in range(sampling.LEAST_PAST):
-        PastQuery.objects.record(f"visa application form {number}", 0)
+        PastQuery.objects.record(f"visa application form {number}", 0, ["ada"])
     sample = draw_sample(pipeline, encoder)
     assert (sample.source, len(sample.texts)) == (sampling.PAST, 21)
 
 
 def test_queries_for_what_is_not_sold_are_far_from_all_products(indexed):
     assert state_of(diagnostics.diagnose(), "shift") == NOTE
-    PastQuery.objects.record("red mug", 3, count=9)
+    PastQuery.objects.record("red mug", 3, [f"v{number}" for number in range(9)])
     for number in range(sampling.LEAST_PAST):
-        PastQuery.objects.record(f"visa application form {number}", 0)
+        PastQuery.objects.record(f"visa application form {number}", 0, ["ada"])
     report = diagnostics.diagnose()
     assert report["shift"]["far_from_products"] == pytest.approx(20 / 21)
     assert (len(report["shift"]["farthest"]), "red mug" in report["shift"]["farthest"]) == (10, False)

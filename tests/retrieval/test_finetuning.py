@@ -301,7 +301,7 @@ def test_one_that_kills_its_processes_is_given_up(learning_shop):
 
 def test_the_court_has_guard_sets_of_what_was_not_learned_from(learning_shop):
     import_ratings("other", [Rating("something to travel with", "cup-steel", 3.0), Rating("cup blue", "cup-blue", 3.0)])
-    PastQuery.objects.record("something to travel with", 4)
+    PastQuery.objects.record("something to travel with", 4, ["ada"])
     collected = collect([("judgements:shop", 1.0)])
     court = convene(collected, ["judgements:shop"], seed=1)
     assert [query.text for query in court.sets[OLD]] == ["something to travel with"]

@@ -231,7 +231,7 @@ def test_hostile_texts_get_an_answer(client, mugs, is_indexed):
 
 
 def test_suggestions_are_products_categories_and_past_queries(client, indexed_mugs):
-    PastQuery.objects.record("mug tree", total=3)
+    PastQuery.objects.record("mug tree", 3, {"ada", "bob", "cleo"})
     answer = get(client, "suggest/", q="mug", limit=2)
     jsonschema.validate(answer, find_shape("SuggestResponse"))
     assert len(answer["products"]) == 2

@@ -154,7 +154,7 @@ def test_hostile_queries_get_an_answer(client, filled):
 
 
 def test_suggestions_are_options_with_links(client, filled):
-    PastQuery.objects.record("ceramic <b>mug</b>", total=3)
+    PastQuery.objects.record("ceramic <b>mug</b>", 3, {"ada", "bob", "cleo"})
     html = get_html(client, "/suggest/", {"q": "cer"})
     assert "ceramic &lt;b&gt;mug" in html
     assert 'role="option"' in html
@@ -167,6 +167,30 @@ def test_searches_are_remembered_for_suggestions(client, filled):
     get_html(client, RESULTS, {"q": "ceramic mug", "page": 2})
     past_queries.flush_recorded()
     assert list(PastQuery.objects.values_list("text", "count")) == [("ceramic mug", 1)]
+
+
+@pytest.mark.parametrize("headers", [{"DNT": "1"}, {"Sec-GPC": "1"}, {"User-Agent": "Googlebot/2.1"}])
+def test_what_those_type_who_are_not_recorded_is_not_remembered(client, filled, headers):
+    for address in (RESULTS, "/api/v1/search/"):
+        for client_id in ("ada", "bob", "cleo"):
+            assert client.get(address, {"q": "mug for ada", "client_id": client_id}, headers=headers).status_code == 200
+    past_queries.flush_recorded()
+    assert not PastQuery.objects.exists()
+
+
+def test_a_shop_that_records_nothing_remembers_no_queries(client, filled, settings):
+    settings.SEARCHSITE = settings.SEARCHSITE | {"EVENTS": False}
+    get_html(client, RESULTS, {"q": "ceramic mug"})
+    past_queries.flush_recorded()
+    assert not PastQuery.objects.exists()
+
+
+def test_a_search_of_the_api_is_remembered_of_a_visitor_it_names(client, filled):
+    client.get("/api/v1/search/", {"q": "ceramic mug"})
+    for client_id in ("ada", "bob", "cleo", "ada"):
+        client.get("/api/v1/search/", {"q": "blue mug", "client_id": client_id})
+    past_queries.flush_recorded()
+    assert list(PastQuery.objects.values_list("text", "count")) == [("blue mug", 3)]
 
 
 def test_a_product_has_its_page_whatever_its_sku(client, filled, django_assert_max_num_queries):
