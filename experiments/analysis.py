@@ -14,6 +14,7 @@ from experiments.stats.covariates import CupedMeanStatistic, CupedRatioStatistic
 from experiments.stats.cuped import fit_adjustment, measure_adjusted_difference, measure_adjusted_lift
 from experiments.stats.effects import Effect, Interval
 from experiments.stats.guardrails import Guardrail, check_guardrail
+from experiments.stats.lifts import find_lift_interval
 from experiments.stats.outliers import find_cap, find_greedy, find_search_limit, winsorise
 from experiments.stats.sequential import find_always_valid_interval
 from experiments.stats.sums import MeanStatistic, NotMeasurable, RatioStatistic
@@ -84,6 +85,7 @@ GUARDED = (
 class Comparison:
     """One metric of one variant beside the champion's; intervals are always-valid, None with the reason in `note`.
 
+    That of the lift leaves 0 out exactly where that of the difference does; its high end may be infinite.
     `p_value` belongs to the difference; `adjusted_p_value` allows for all comparisons (Benjamini and Hochberg).
     """
 
@@ -175,9 +177,10 @@ def compare(sample: Sample, champion: str, variant: str, metric: MetricPlan, alp
         return Comparison(variant, metric.key, *values, note=str(difference))
     found = Comparison(variant, metric.key, *values, difference, find_always_valid_interval(difference, alpha=alpha))
     found = replace(found, variance_cut=fit_adjustment(ours, theirs).variance_cut)
-    if isinstance(lift, NotMeasurable):
-        return replace(found, note=str(lift))
-    return replace(found, lift=lift.estimate, lift_interval=find_always_valid_interval(lift, alpha=alpha))
+    ends = find_lift_interval(ours, theirs, alpha=alpha)
+    if isinstance(lift, NotMeasurable) or isinstance(ends, NotMeasurable):
+        return replace(found, note=str(ends))
+    return replace(found, lift=lift.estimate, lift_interval=ends)
 
 
 def _value(statistic: Statistic) -> float | None:

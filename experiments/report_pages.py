@@ -17,6 +17,7 @@ from catalog.money import to_major
 from experiments.analysis import GUARDED, METRICS, MetricPlan
 from experiments.models import Experiment
 from experiments.offline_pages import OfflineResult
+from experiments.verdicts import describe_ends, tell_percent
 from retrieval.plots import Line, draw_lines
 
 CSV_COLUMNS = (
@@ -109,8 +110,8 @@ class ReportPage:
             plan.label,
             show(plan, one["champion_value"]),
             show(plan, one["variant_value"]),
-            "" if one["lift"] is None else f"{100 * one['lift']:+.1f} %",
-            f"{100 * ends['low']:+.1f} to {100 * ends['high']:+.1f} %" if ends else "",
+            "" if one["lift"] is None else f"{tell_percent(one['lift'], '+')} %",
+            f"{describe_ends(ends['low'], ends['high'], '+')} %" if ends else "",
             "" if one["adjusted_p_value"] is None else f"{one['adjusted_p_value']:.3f}",
             verdict,
             one["metric"] == self.experiment.metric,
@@ -186,11 +187,11 @@ def show(plan: MetricPlan, value: float | None) -> str:
     return f"{value:.3f}"
 
 
-def _draw(title: str, unit: str, points: list[list[float] | None]) -> SafeString:
+def _draw(title: str, unit: str, points: list[list[float | None] | None]) -> SafeString:
     known = [(number, found) for number, found in enumerate(points, 1) if found]
-    lines = [
-        Line(name, [(number, 100 * found[place]) for number, found in known])
-        for place, name in enumerate(("estimate", "low end", "high end"))
-    ]
+    lines = []
+    for place, name in enumerate(("estimate", "low end", "high end")):
+        reached = [(number, found[place]) for number, found in known]
+        lines.append(Line(name, [(number, 100 * end) for number, end in reached if end is not None]))
     described = "The estimate at the end of each day with the ends of its 95 % interval, which holds at every look."
     return draw_lines(title, described, lines, x_label="day", y_label=unit, y_range=(-1, 1))

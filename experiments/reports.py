@@ -160,11 +160,11 @@ def list_days(days: VisitorDays, metric: str, champion: str, others: Sequence[st
     return found
 
 
-def _lift(one: Comparison) -> list[float] | None:
-    """Return the lift with the ends of its interval."""
+def _lift(one: Comparison) -> list[float | None] | None:
+    """Return the lift with the ends of its interval, None for an end that nobody knows yet."""
     if one.lift is None or one.lift_interval is None:
         return None
-    return [one.lift, one.lift_interval.low, one.lift_interval.high]
+    return [_finite(each) for each in (one.lift, one.lift_interval.low, one.lift_interval.high)]
 
 
 def count_funnel(columns: Visitors) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -79,13 +80,26 @@ def _judge(one: Comparison, plan: MetricPlan, facts: Facts) -> Verdict:
 def describe(one: Comparison, plan: MetricPlan) -> str:
     """Return the effect in words: as a lift where there is one, else in the metric's own unit."""
     if one.lift is not None and one.lift_interval is not None:
-        ends = f"{100 * one.lift_interval.low:.1f} to {100 * one.lift_interval.high:.1f}"
-        return f"{100 * one.lift:+.1f} % {plan.noun}, 95 % interval {ends}"
+        ends = describe_ends(one.lift_interval.low, one.lift_interval.high)
+        return f"{tell_percent(one.lift, '+')} % {plan.noun}, 95 % interval {ends}"
     assert one.interval is not None
     assert one.difference is not None
     return (
         f"{one.difference.estimate:+.4g} {plan.noun}, 95 % interval {one.interval.low:.4g} to {one.interval.high:.4g}"
     )
+
+
+def describe_ends(low: float, high: float | None, sign: str = "") -> str:
+    """Return the ends of an interval of shares in percent; None or infinite is a high end that nobody knows yet."""
+    if high is None or math.isinf(high):
+        return f"from {tell_percent(low, sign)} up"
+    return f"{tell_percent(low, sign)} to {tell_percent(high, sign)}"
+
+
+def tell_percent(share: float, sign: str = "") -> str:
+    """Return a share in percent with one decimal, more where it would read 0 and is not; '+' has it signed."""
+    told = f"{100 * share:{sign}.1f}"
+    return told if float(told) or not share else f"{100 * share:{sign}.1g}"
 
 
 def _say_time_left(one: Comparison, facts: Facts) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from experiments.stats.covariates import CupedMeanStatistic, CupedRatioStatistic
-from experiments.stats.effects import Effect, measure_difference, measure_lift, satterthwaite
+from experiments.stats.effects import Effect, measure_contrast, measure_lift, satterthwaite
 from experiments.stats.sums import ROUNDING, Arm, NotMeasurable
 
 AnyCuped = TypeVar("AnyCuped", CupedMeanStatistic, CupedRatioStatistic)
@@ -83,13 +83,22 @@ def measure_adjusted_difference(champion: AnyCuped, variant: AnyCuped) -> Effect
 
     Without an adjustment (see `fit_adjustment`) it is `measure_difference` itself.
     """
+    return measure_adjusted_contrast(champion, variant, scale=1.0)
+
+
+def measure_adjusted_contrast(champion: AnyCuped, variant: AnyCuped, *, scale: float) -> Effect | NotMeasurable:
+    """Return variant − scale · champion, both adjusted as `measure_adjusted_lift` does; without, `measure_contrast`."""
     pairs = _measure_pairs(champion, variant)
     theta = _fit(pairs).theta if pairs else 0.0
     if not pairs or not theta:
-        return measure_difference(champion.metric, variant.metric)
+        return measure_contrast(champion.metric, variant.metric, scale=scale)
     before, after = pairs
-    estimate = after.metric.value - before.metric.value - theta * (after.covariate.value - before.covariate.value)
-    return _sum_up(estimate, before, before.spread(1.0, theta), after, after.spread(1.0, theta))
+    share = after.metric.n / (before.metric.n + after.metric.n)
+    slope = theta * (1 - share + share * scale)
+    estimate = (
+        after.metric.value - scale * before.metric.value - slope * (after.covariate.value - before.covariate.value)
+    )
+    return _sum_up(estimate, before, before.spread(scale, slope), after, after.spread(1.0, slope))
 
 
 def measure_adjusted_lift(champion: AnyCuped, variant: AnyCuped) -> Effect | NotMeasurable:

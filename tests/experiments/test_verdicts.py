@@ -1,0 +1,45 @@
+"""The first line of a report."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from experiments.analysis import Comparison, compare_all, draw_sample
+from experiments.cumulative import SUMS
+from experiments.verdicts import Facts, say, tell_percent
+
+
+def compare_buyers(metric: str = "conversion", **buyers: int) -> list[Comparison]:
+    """Return the metric of visitors, 1,000 a variant, so many of whom buy; the first variant is the champion."""
+    arms = {
+        name: {column: np.ones(1000) for column in SUMS} | {"purchases": (np.arange(1000) < count).astype(float)}
+        for name, count in buyers.items()
+    }
+    champion, *others = buyers
+    return [one for one in compare_all(draw_sample(arms), champion, others) if one.metric == metric]
+
+
+def tell(comparisons: list[Comparison], **facts: object) -> Facts:
+    return Facts(**{"metric": "conversion", "worthwhile_lift": 0.05, "is_broken": False, "comparisons": comparisons,
+                    "days": 5, "stopped": {}} | facts)  # type: ignore[arg-type]  # fmt: skip
+
+
+@pytest.mark.parametrize("champion", [4, 50, 100, 300])
+def test_what_is_claimed_agrees_with_the_interval_that_is_told(champion):
+    states = set()
+    for bought in range(0, 500, 9):
+        found = say(tell(compare_buyers(a=champion, b=bought)))
+        told = re.search(r"interval (?:from )?(-?\d+\.\d+)(?: to (-?\d+\.\d+))?", found.sentence)
+        assert told, found.sentence
+        low, high = float(told[1]), float(told[2] or "inf")
+        expected = "winner" if low > 0 else "loser" if high < 0 else "not yet"
+        assert found.state == expected, found.sentence
+        states.add(found.state)
+    assert {"winner", "not yet"} <= states
+
+
+def test_a_share_reads_zero_only_where_it_is():
+    assert [tell_percent(share, "+") for share in (0.0314, 0.0002, -0.0002, 0.0)] == ["+3.1", "+0.02", "-0.02", "+0.0"]
