@@ -98,6 +98,7 @@ def make_report(experiment: Experiment) -> tuple[dict[str, Any], dict[str, dict[
         [one for one in comparisons if one.metric == experiment.metric and one.variant not in stopped],
         len(days.days),
         stopped,
+        ratio["p_value"] if ratio.get("is_alarm") else None,
     )
     verdict = say(facts)
     return _blank_if_broken(
@@ -122,7 +123,7 @@ def _blank_if_broken(content: dict[str, Any]) -> dict[str, Any]:
     if not content["ratio"]["is_broken"]:
         return content
     days = [{"day": day["day"], "visitors": day["visitors"], "lifts": {}} for day in content["days"]]
-    return content | {"comparisons": [], "queries": {}, "funnel": {}, "days": days}
+    return content | {"comparisons": [], "guardrails": {}, "queries": {}, "funnel": {}, "days": days}
 
 
 def read_days(experiment: Experiment, variants: Sequence[str]) -> VisitorDays:

@@ -24,7 +24,10 @@ GAINS = {
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the first line follows from. `comparisons`: of the deciding metric; `stopped`: reasons by variant."""
+    """What the first line follows from. `comparisons`: of the deciding metric; `stopped`: reasons by variant.
+
+    `ratio_p_value`: of the split, by one look, where that sets off the alarm.
+    """
 
     metric: str
     worthwhile_lift: float
@@ -32,6 +35,7 @@ class Facts:
     comparisons: Sequence[Comparison]
     days: int
     stopped: Mapping[str, str]
+    ratio_p_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,18 @@ class Verdict:
 
 
 def say(facts: Facts) -> Verdict:
-    """Return the first line; of several variants, about the one that is furthest ahead. Variants stopped are named."""
+    """Return the first line; of several variants, about one that surely wins, else about the one furthest ahead.
+
+    Variants stopped are named, and a split that looks wrong.
+    """
     verdict = _decide(facts)
-    ends = [f"{name} was stopped: {reason}." for name, reason in facts.stopped.items()]
-    return Verdict(verdict.state, " ".join([verdict.sentence, *ends]))
+    told = [verdict.sentence, *(f"{name} was stopped: {reason}." for name, reason in facts.stopped.items())]
+    if facts.ratio_p_value is not None and not facts.is_broken:
+        told.append(
+            f"But the split of visitors looks wrong (chi-square, p = {facts.ratio_p_value:.1g}): before acting on "
+            "this, check redirects, caches, bots, and weights that were changed."
+        )
+    return Verdict(verdict.state, " ".join(told))
 
 
 def _decide(facts: Facts) -> Verdict:
@@ -59,8 +71,16 @@ def _decide(facts: Facts) -> Verdict:
         reason = facts.comparisons[0].note if facts.comparisons else "there is nothing to compare"
         return Verdict("no visitors", f"Not yet: {reason.removeprefix(NotMeasurable.PREFIX)}.")
     plan = next(metric for metric in METRICS if metric.key == facts.metric)
+    return _judge(max(measured, key=lambda one: _rank(one, plan)), plan, facts)
+
+
+def _rank(one: Comparison, plan: MetricPlan) -> tuple[int, float]:
+    """Return what is larger the more there is to say for a variant: surely better, undecided, surely worse."""
+    assert one.interval
+    assert one.difference
     sign = 1 if plan.is_higher_better else -1
-    return _judge(max(measured, key=lambda one: sign * one.difference.estimate if one.difference else 0.0), plan, facts)
+    low, high = sorted((sign * one.interval.low, sign * one.interval.high))
+    return (low > 0) - (high < 0), sign * one.difference.estimate
 
 
 def _judge(one: Comparison, plan: MetricPlan, facts: Facts) -> Verdict:
@@ -70,11 +90,15 @@ def _judge(one: Comparison, plan: MetricPlan, facts: Facts) -> Verdict:
     if low > 0 or high < 0:
         is_better = (low > 0) == plan.is_higher_better
         claim = f"{one.variant} {GAINS[plan.key]}" if is_better else f"{one.variant} is worse in {plan.label}"
-        return Verdict("winner" if is_better else "loser", f"{claim}: {describe(one, plan)}; safe to stop.")
+        return Verdict("winner" if is_better else "loser", f"{claim}: {describe(one, plan)}{_end(facts)}")
     if one.lift_interval and max(-one.lift_interval.low, one.lift_interval.high) < facts.worthwhile_lift:
         told = f"{one.variant} is as good as the champion: {describe(one, plan)}"
-        return Verdict("equal", f"{told}, less than the {100 * facts.worthwhile_lift:g} % worth finding; safe to stop.")
+        return Verdict("equal", f"{told}, less than the {100 * facts.worthwhile_lift:g} % worth finding{_end(facts)}")
     return Verdict("not yet", f"Not yet: {_say_time_left(one, facts)}; so far {describe(one, plan)}.")
+
+
+def _end(facts: Facts) -> str:
+    return "; safe to stop." if facts.ratio_p_value is None else "."
 
 
 def describe(one: Comparison, plan: MetricPlan) -> str:

@@ -87,6 +87,17 @@ def test_a_wrong_split_blanks_the_result():
     assert (found["state"], found["ratio"]["is_broken"]) == ("broken", True)
     assert found["sentence"].startswith("Broken: sample ratio mismatch.")
     assert (found["comparisons"], found["funnel"], found["days"][0]["lifts"]) == ([], {}, {})
+    assert found["guardrails"] == {}
+
+
+def test_a_split_that_is_off_at_one_look_only_is_warned_of():
+    experiment = make_experiment()
+    fill(experiment, {"a": 0.10}, visitors=1000)
+    fill(experiment, {"b": 0.10}, visitors=1170)
+    found = report(experiment)
+    assert (found["ratio"]["is_alarm"], found["ratio"]["is_broken"]) == (True, False)
+    assert "the split of visitors looks wrong" in found["sentence"]
+    assert found["comparisons"]
 
 
 def test_without_visitors_the_report_says_so():
