@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from django.utils import timezone
 
 from experiments import spool
 from experiments.intake import take_in_spool
-from experiments.models import Event, Experiment, Refusal, SearchLog, TakenBatch, VisitorDay
+from experiments.models import Event, Experiment, Refusal, SearchLog, StoredReport, TakenBatch, VisitorDay
 from experiments.signals import visitor_erased
 from experiments.turns import take_turn
 from retrieval import past_queries
@@ -45,7 +46,7 @@ def prune(older_than: timedelta | None = None) -> Pruned:
     ended = Experiment.objects.exclude(status=Experiment.Status.RUNNING)
     VisitorDay.objects.filter(experiment__in=ended, day__lt=before.date()).delete()
     past_queries.prune(before)
-    spool.prune(min(before, timezone.now() - DRAFTS_KEPT))
+    spool.prune(before, timezone.now() - DRAFTS_KEPT)
     return Pruned(_delete(SearchLog.objects, before), _delete(Event.objects, before))
 
 
@@ -57,17 +58,49 @@ def _delete(rows: models.Manager[Any], before: datetime) -> int:
 
 
 def erase(client_id: str) -> dict[str, int]:
-    """Delete all that is kept of a visitor, what still waits included, and return how many rows of what."""
+    """Delete all that is kept of a visitor, what still waits included, and return how many rows of what.
+
+    Raises ValueError for no id: it would be everybody's of whom none is known.
+    """
+    if not client_id:
+        raise ValueError("client_id '': expected the id of one visitor, as it stands in the cookie or was sent")
     take_in_spool()
-    texts = past_queries.forget_visitor(client_id)
+    texts, set_aside = past_queries.forget_visitor(client_id), spool.forget(client_id)
     with transaction.atomic():
         take_turn()
+        reports = _strip_reports(_find_own_texts(client_id))
         searches, _ = SearchLog.objects.filter(client_id=client_id).delete()
         events, _ = Event.objects.filter(client_id=client_id).delete()
         days, _ = VisitorDay.objects.filter(client_id=client_id).delete()
         counts = {"searches": searches, "events": events, "days in experiments": days}
-        counts |= {"past queries": texts}
+        counts |= {"past queries": texts, "rows set aside": set_aside, "reports": reports}
         answers: list[Any] = visitor_erased.send(Event, client_id=client_id)
         for _, others in answers:
             counts |= others
     return counts
+
+
+def _find_own_texts(client_id: str) -> set[str]:
+    """Return what this visitor searched for and, as far as the log knows, nobody else."""
+    others = SearchLog.objects.filter(text=models.OuterRef("text")).exclude(client_id=client_id)
+    mine = SearchLog.objects.filter(client_id=client_id).exclude(text="")
+    return set(mine.exclude(models.Exists(others)).values_list("text", flat=True))
+
+
+def _strip_reports(texts: Container[str]) -> int:
+    """Take these texts out of the queries that reports show, those of stopped experiments too; return of how many.
+
+    Their figures stay: they name nobody, and what they were made from may be gone.
+    """
+    stripped = 0
+    for report in StoredReport.objects.all():
+        queries = report.content.get("queries", {})
+        kept = {
+            variant: {name: [one for one in gains if one["text"] not in texts] for name, gains in found.items()}
+            for variant, found in queries.items()
+        }
+        if kept != queries:
+            report.content["queries"] = kept
+            report.save(update_fields=["content"])
+            stripped += 1
+    return stripped

@@ -129,10 +129,46 @@ def keep_refused(path: Path, batch_id: str, parts: Sequence[Batch]) -> None:
     _write(path.with_suffix(".refused"), vars(kept))
 
 
-def prune(before: datetime) -> int:
-    """Delete what was set aside, and what writers killed while writing left, before then; return how many files."""
-    found = [path for ending in ("*.refused", "*.draft") for path in find_folder().glob(ending)]
-    old = [path for path in found if _find_written(path) < before.timestamp()]
+def forget(client_id: str) -> int:
+    """Take a visitor's rows out of what was set aside, delete damaged files that name the visitor, and return how many.
+
+    Of a damaged file nobody can tell whose the rest of it is.
+    """
+    return sum(_forget_in(path, client_id) for path in find_folder().glob("*.refused"))
+
+
+def _forget_in(path: Path, client_id: str) -> int:
+    try:
+        batch = read(path)
+    except FileNotFoundError:
+        return 0
+    except ValueError:
+        return _delete_named(path, client_id)
+    searches, events = (_leave_out(rows, client_id) for rows in (batch.searches, batch.events))
+    kept = Batch(searches, events, batch.refusals, batch.batch_id)
+    if len(batch) and not len(kept):
+        path.unlink()
+    elif len(kept) < len(batch):
+        _write(path, vars(kept))
+    return len(batch) - len(kept)
+
+
+def _delete_named(path: Path, client_id: str) -> int:
+    is_named = json.dumps(client_id).encode() in path.read_bytes()
+    if is_named:
+        path.unlink()
+    return int(is_named)
+
+
+def _leave_out(rows: Sequence[Any], client_id: str) -> list[Any]:
+    return [row for row in rows if not (isinstance(row, dict) and row.get("client_id") == client_id)]
+
+
+def prune(before: datetime, drafts_before: datetime) -> int:
+    """Delete what was set aside before then, and what writers killed while writing left; return how many files."""
+    found = [(path, before) for path in find_folder().glob("*.refused")]
+    found += [(path, drafts_before) for path in find_folder().glob("*.draft")]
+    old = [path for path, limit in found if _find_written(path) < limit.timestamp()]
     for path in old:
         path.unlink(missing_ok=True)
     return len(old)

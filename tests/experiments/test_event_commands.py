@@ -16,13 +16,14 @@ from django.utils import timezone
 
 from experiments import retention, spool
 from experiments.events import record_event
-from experiments.models import Event, Refusal, SearchLog, TakenBatch
+from experiments.models import Event, Refusal, SearchLog, StoredReport, TakenBatch
 from experiments.retention import prune
 from experiments.signals import visitor_erased
 from experiments.spool import Batch
 from experiments.tasks import prune_events
 from experiments.visitors import ShopVisitor
 from retrieval.models import Asker, PastQuery
+from tests.experiments.log_factories import log_search, make_experiment
 
 
 def run(command: str, *arguments: str) -> Any:
@@ -67,7 +68,7 @@ def test_what_is_looked_for_by_its_time_has_an_index_for_it(table):
 def test_what_was_set_aside_or_left_half_written_goes_with_the_rest(log, settings):
     settings.SEARCHSITE = settings.SEARCHSITE | {"EVENT_RETENTION_DAYS": 10}
     waiting = spool.put(Batch([], [{"event_id": "e1"}]))
-    for name, days in (("1-a.refused", 9), ("2-b.refused", 11), ("3-c.draft", 0), ("4-d.draft", 11)):
+    for name, days in (("1-a.refused", 9), ("2-b.refused", 11), ("3-c.draft", 0), ("4-d.draft", 1)):
         path, at = waiting.with_name(name), time.time() - days * 86_400
         path.write_text("{}")
         os.utime(path, (at, at))
@@ -111,6 +112,40 @@ def test_past_queries_are_forgotten_with_who_asked_them(log, settings):
     prune()
     assert run("erase_visitor", "ada")["past queries"] == 1
     assert list(PastQuery.objects.values_list("text", "count")) == [("red mug", 1)]
+
+
+def test_what_was_set_aside_of_a_visitor_is_forgotten_too(log):
+    path = spool.put(Batch([{"query_id": "q1", "client_id": "ada"}, {"query_id": "q2", "client_id": "bob"}]))
+    spool.set_aside(path)
+    events: list[Any] = [{"event_id": "e1", "client_id": "ada"}, 7]
+    hers, damaged, strange = (spool.put(Batch([], rows)) for rows in (events[:1], [], events[1:]))
+    damaged.write_text('{"client_id": "ada"')
+    for each in (hers, damaged, strange):
+        spool.set_aside(each)
+    assert run("erase_visitor", "ada")["rows set aside"] == 3
+    assert spool.read(path.with_suffix(".refused")).searches == [{"query_id": "q2", "client_id": "bob"}]
+    assert {left.stem for left in spool.find_folder().iterdir()} == {path.stem, strange.stem}
+    assert run("erase_visitor", "ad")["rows set aside"] == 0
+
+
+def test_reports_keep_no_query_that_only_the_visitor_typed(log):
+    experiment = make_experiment(running=False)
+    for client_id, text in (("ada", "mug for ada"), ("ada", "red mug"), ("bob", "red mug")):
+        log_search(client_id, text=text)
+    gains = [{"text": "mug for ada", "gain": 0.2}, {"text": "red mug", "gain": 0.1}]
+    content = {"sentence": "so", "queries": {"b": {"gained": gains, "lost": gains[:1]}}}
+    report = StoredReport.objects.create(experiment=experiment, content=content)
+    StoredReport.objects.create(experiment=make_experiment("other"))
+    assert run("erase_visitor", "ada")["reports"] == 1
+    report.refresh_from_db()
+    assert report.content == {"sentence": "so", "queries": {"b": {"gained": gains[1:], "lost": []}}}
+
+
+def test_nobody_is_no_visitor_to_forget(log):
+    log_days_ago(0, "")
+    with pytest.raises(CommandError, match="client_id '': expected the id of one visitor"):
+        call_command("erase_visitor", "")
+    assert (SearchLog.objects.count(), Event.objects.count()) == (1, 1)
 
 
 def test_forgetting_reaches_the_floors_above(log, capsys):

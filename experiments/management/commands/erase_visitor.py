@@ -6,7 +6,7 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from experiments.retention import erase
 
@@ -22,6 +22,9 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, client_id: str, **options: Any) -> None:
-        counts = erase(client_id)
+        try:
+            counts = erase(client_id)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
         told = ", ".join(f"{count:,} {what}" for what, count in counts.items())
         self.stdout.write(json.dumps(counts) if options["json"] else f"Deleted: {told}")
