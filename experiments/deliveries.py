@@ -70,7 +70,6 @@ class _Sorting:
     def check_clocks(self) -> None:
         now, max_age = timezone.now(), timedelta(days=settings.SEARCHSITE["EVENT_MAX_AGE_DAYS"])
         for index, row in list(self.rows.items()):
-            row.pop("received_at", None)  # that is for this site to say
             if skew := find_skew(row["timestamp"], now, max_age, MAX_AHEAD):
                 self.refuse(index, Reason.CLOCK_SKEW, Problem("timestamp", row["timestamp"], skew))
 

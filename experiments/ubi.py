@@ -1,7 +1,8 @@
 """Rows of the event log as User Behavior Insights 1.3 has them, and back: https://github.com/o19s/ubi
 
 What UBI has no field for stands in its open parts, `event_attributes` and `query_attributes`, and an event's own id
-beside its other ids. An ordinal of 0 says that the product stood in no list: the schema wants a position.
+beside its other ids. An ordinal of 0 says that the product stood in no list: the schema wants a position. When a row
+was received is written and not read: what comes in is received now, and sums are made by what came since the last time.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def read_event(value: object, *, is_strict: bool = True) -> Row:
         "extras": _read_extras(fields, EVENT_EXTRAS),
     }
     kept = _drop_empty({"object": thing.left, "position": place.left})
-    row |= _drop_empty({"received_at": attributes.time("received_at")})
+    attributes.drop("received_at")
     row["event_attributes"] = attributes.keep_left() | kept
     return _finish(row, fields)
 
@@ -86,7 +87,7 @@ def read_query(value: object, *, is_strict: bool = True) -> Row:
         "is_bot": attributes.flag("is_bot"),
         "extras": _read_extras(fields, QUERY_EXTRAS),
     }
-    row |= _drop_empty({"received_at": attributes.time("received_at")})
+    attributes.drop("received_at")
     row["query_attributes"] = attributes.keep_left()
     return _finish(row, fields)
 

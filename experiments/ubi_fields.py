@@ -120,6 +120,10 @@ class Fields:
             return []
         return value
 
+    def drop(self, name: str) -> None:
+        """Leave out a field, whatever it holds."""
+        self.left.pop(name, None)
+
     def keep_left(self) -> dict[str, Any]:
         """Return what was not read, to be kept as it is."""
         if len(json.dumps(self.left)) > MAX_ATTRIBUTES:

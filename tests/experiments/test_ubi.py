@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,14 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
+from experiments import analytics, rollups
 from experiments.latencies import LEAST_MS, MOST_MS, find_step
-from experiments.models import Event, Refusal, SearchLog
+from experiments.models import Event, Refusal, SearcherDay, SearchLog, VisitorDay
 from experiments.ubi import read_event, read_query, write_event, write_query
 from experiments.ubi_fields import UbiError
+from tests.experiments.log_factories import log_event, log_search, make_experiment
 
 TEXT = {"type": "string", "maxLength": 100}
 TIME = {"type": "string", "format": "date-time"}
@@ -97,9 +100,10 @@ def write_lines(path: Path, *values: object) -> Path:
 
 
 def find_rows() -> list[dict[str, Any]]:
-    """Return all there is in the log, but for keys that only count."""
-    searches = [{**row} for row in SearchLog.objects.order_by("pk").values()]
-    return [*searches, *({**row, "id": 0} for row in Event.objects.order_by("application", "event_id").values())]
+    """Return all there is in the log, but for keys that only count and when it came in."""
+    searches = [{**row, "received_at": None} for row in SearchLog.objects.order_by("pk").values()]
+    events = Event.objects.order_by("application", "event_id").values()
+    return [*searches, *({**row, "id": 0, "received_at": None} for row in events)]
 
 
 def fill_log() -> None:
@@ -129,6 +133,23 @@ def test_the_round_trip_is_lossless(log, tmp_path):
     assert [path.name for path in files] == ["ubi_events.jsonl", "ubi_queries.jsonl"]
     assert run("import_ubi", *files)["accepted"] == 4
     assert find_rows() == before
+
+
+def test_what_is_imported_into_a_shop_at_work_reaches_its_reports_and_its_page_about_searches(log, tmp_path):
+    long_ago = timezone.now() - timedelta(days=2)
+    experiment = make_experiment()
+    log_event(log_search("ada", received_at=long_ago), "click", received_at=long_ago)
+    log_search("bob")
+    SearchLog.objects.update(timestamp=long_ago)
+    run("export_ubi", tmp_path)
+    SearchLog.objects.filter(client_id="ada").delete()
+    Event.objects.all().delete()
+    for _ in range(2):  # what came since the last time is counted
+        rollups.roll_up(experiment)
+        analytics.refresh()
+        run("import_ubi", tmp_path / "ubi_queries.jsonl", tmp_path / "ubi_events.jsonl")
+    assert list(VisitorDay.objects.filter(client_id="ada").values_list("searches", "clicks")) == [(1, 1)]
+    assert SearcherDay.objects.filter(client_id="ada").exists()
 
 
 def test_an_import_can_be_run_again(log, tmp_path):
