@@ -104,11 +104,23 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The visitors that count, by variant, and how many were left out as outliers."""
+    """The visitors that count, by variant, and how many were left out.
+
+    `outliers`: who searched more than `most_searches`; `programs`: who clicked as no shopper does; `late`: who came
+    only after their variant was stopped, and saw the champion's ranking.
+    """
 
     visitors: Mapping[str, Visitors]
     outliers: Mapping[str, int]
+    programs: Mapping[str, int]
+    late: Mapping[str, int]
+    most_searches: float
     cap_cents: float  # of a visitor's revenue
+
+    def count_assigned(self, variant: str) -> int:
+        """Return all visitors that the variant was given, those left out included."""
+        left_out = self.outliers[variant] + self.programs[variant] + self.late[variant]
+        return len(self.visitors[variant]["searches"]) + left_out
 
     def sum_up(self, variant: str, metric: MetricPlan) -> Statistic:
         """Return the sums of a metric over the variant's visitors."""
@@ -138,16 +150,19 @@ def _find_past(columns: Visitors, name: str) -> Column:
 
 def draw_sample(arms: Mapping[str, Visitors]) -> Sample:
     """Return the visitors of all arms without those who search or click as no shopper does, by one rule for all."""
-    limit = find_search_limit([columns["searches"] for columns in arms.values()])
-    odd = {
-        name: (columns["searches"] > limit) | find_greedy(columns["searches"], columns["clicks"])
-        for name, columns in arms.items()
-    }
-    kept = {name: _keep(columns, ~odd[name]) for name, columns in arms.items()}
-    outliers = {name: int(odd[name].sum()) for name in arms}
+    came = {name: _keep(columns, columns["searches"] > 0) for name, columns in arms.items()}
+    limit = find_search_limit([columns["searches"] for columns in came.values()])
+    programs = {name: find_greedy(columns["searches"], columns["clicks"]) for name, columns in came.items()}
+    outliers = {name: (columns["searches"] > limit) & ~programs[name] for name, columns in came.items()}
+    kept = {name: _keep(columns, ~(programs[name] | outliers[name])) for name, columns in came.items()}
     # Refunds do not come through events; a negative sum would be one, and is no sale.
     cap = find_cap([np.maximum(columns["revenue_cents"], 0) for columns in kept.values()])
-    return Sample(kept, outliers, cap)
+    late = {name: len(columns["searches"]) - len(came[name]["searches"]) for name, columns in arms.items()}
+    return Sample(kept, _count(outliers), _count(programs), late, limit, cap)
+
+
+def _count(chosen: Mapping[str, npt.NDArray[np.bool_]]) -> dict[str, int]:
+    return {name: int(each.sum()) for name, each in chosen.items()}
 
 
 def _keep(columns: Visitors, is_kept: npt.NDArray[np.bool_]) -> Visitors:

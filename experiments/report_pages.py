@@ -26,6 +26,7 @@ CSV_COLUMNS = (
 )  # fmt: skip
 LABELS = {metric.key: metric.label for metric in (*METRICS, *GUARDED)}
 PLANS: dict[str, MetricPlan] = {metric.key: metric for metric in METRICS}
+LEFT_OUT = ("outliers", "programs", "late")
 FUNNEL = ("searched", "clicked", "added", "bought")
 NO_REPORT = {"state": "no visitors", "sentence": "No report has been made yet: that is done every few minutes."}
 
@@ -43,6 +44,7 @@ class MetricRow:
     p_value: str
     verdict: str  # better, worse or ''
     is_deciding: bool
+    is_stopped: bool
     note: str
 
 
@@ -115,8 +117,16 @@ class ReportPage:
             "" if one["adjusted_p_value"] is None else f"{one['adjusted_p_value']:.3f}",
             verdict,
             one["metric"] == self.experiment.metric,
+            one["variant"] in self.content.get("stopped", {}),
             one["note"],
         )
+
+    @property
+    def counted(self) -> Iterator[tuple[str, bool, list[int]]]:
+        """Yield each variant, whether it was stopped, and its visitors: those counted, then those left out and why."""
+        for variant, count in self.content.get("visitors", {}).items():
+            left_out = (self.content.get(name, {}).get(variant, 0) for name in LEFT_OUT)
+            yield variant, variant in self.content.get("stopped", {}), [count, *left_out]
 
     @property
     def variance_cut(self) -> float:

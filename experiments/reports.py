@@ -107,6 +107,9 @@ def make_report(experiment: Experiment) -> tuple[dict[str, Any], dict[str, dict[
             "variants": names,
             "visitors": {name: len(columns["searches"]) for name, columns in sample.visitors.items()},
             "outliers": dict(sample.outliers),
+            "programs": dict(sample.programs),
+            "late": dict(sample.late),
+            "stopped": stopped,
             "simulated": VisitorDay.objects.filter(experiment=experiment, is_simulated=True).exists(),
             "ratio": ratio,
             "comparisons": [_to_json(one) for one in comparisons],
@@ -133,9 +136,9 @@ def read_days(experiment: Experiment, variants: Sequence[str]) -> VisitorDays:
 
 
 def check_ratio(sample: Sample, variants: Sequence[Variant]) -> dict[str, Any]:
-    """Return whether the variants got the visitors their weights promise; outliers are visitors, too."""
+    """Return whether the variants got the visitors their weights promise, those left out included."""
     weighed = [variant for variant in variants if variant.weight > 0]
-    seen = [len(sample.visitors[one.name]["searches"]) + sample.outliers[one.name] for one in weighed]
+    seen = [sample.count_assigned(one.name) for one in weighed]
     found = check_sample_ratio(seen, [one.weight for one in weighed]) if len(weighed) > 1 else None
     if found is None or isinstance(found, NotMeasurable):
         return {"is_broken": False, "note": str(found or "only one variant has visitors")}

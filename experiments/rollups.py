@@ -50,7 +50,7 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A search of the log as far as sums need it."""
+    """A search of the log as far as sums need it. `is_late`: made after its variant was stopped."""
 
     query_id: str
     client_id: str
@@ -62,6 +62,7 @@ class Search:
     text: str = ""
     at_s: float = 0.0
     teams: Mapping[str, str] = field(default_factory=dict)
+    is_late: bool = False
 
 
 @dataclass(slots=True)
@@ -108,13 +109,23 @@ def find_stale_days(experiment: Experiment, since: datetime | None) -> list[date
 
 
 def sum_day(experiment: Experiment, day: date) -> Iterator[dict[str, Any]]:
-    """Yield the sums of every visitor who searched in the experiment on this day."""
+    """Yield the sums of every visitor who searched in the experiment on this day.
+
+    What was done after a variant was stopped, and saw the champion's ranking, is in none; who did no more has zeros.
+    """
     start = datetime.combine(day, time(), UTC)
     searches = SearchLog.objects.of_experiment(experiment.name, experiment.started_at)
     rows = searches.between(start, start + timedelta(days=1))
-    for client_id, sums in sum_visitors(read_searches(rows, lambda label: find_variant(label, experiment.name))):
+    found = read_searches(rows, lambda label: find_variant(label, experiment.name), find_stops(experiment))
+    for client_id, sums in sum_visitors(found):
         for variant, each in sums.items():
             yield {"client_id": client_id, "variant": variant, **asdict(each)}
+
+
+def find_stops(experiment: Experiment) -> dict[str, datetime]:
+    """Return when each variant was stopped, of those that were."""
+    stopped = experiment.variants.exclude(stopped_at=None).values_list("name", "stopped_at")
+    return {name: at for name, at in stopped if at}
 
 
 def sum_past(started_at: datetime) -> Iterator[dict[str, Any]]:
@@ -153,6 +164,9 @@ def leave_out_typing(searches: Sequence[tuple[Search, Deeds]]) -> list[tuple[Sea
 
 def add_search(sums: Sums, search: Search, deeds: Deeds) -> None:
     """Add one search and what came of it to the visitor's sums."""
+    sums.is_simulated |= search.is_simulated
+    if search.is_late:
+        return
     sums.searches += 1
     sums.clicked_searches += deeds.clicks > 0
     sums.zero_searches += search.total == 0
@@ -166,7 +180,6 @@ def add_search(sums: Sums, search: Search, deeds: Deeds) -> None:
     sums.revenue_cents += deeds.revenue_cents
     sums.click_rr += 1 / deeds.first_position if deeds.first_position else 0
     sums.net_wins += credit_teams(search.teams, deeds.actions) if search.teams else 0
-    sums.is_simulated |= search.is_simulated
 
 
 def credit_teams(teams: Mapping[str, str], actions: Iterable[tuple[str, str]]) -> int:
@@ -180,13 +193,20 @@ def credit_teams(teams: Mapping[str, str], actions: Iterable[tuple[str, str]]) -
     return {Team.A: -1, Team.B: 1, Team.NEITHER: 0}[find_winner(credit_impression(draft, chosen))]
 
 
-def read_searches(rows: models.QuerySet[SearchLog], name_variant: Callable[[str], str]) -> Iterator[Search]:
-    """Yield the searches whose label names a variant, each visitor's together in the order of time."""
+def read_searches(
+    rows: models.QuerySet[SearchLog], name_variant: Callable[[str], str], stops: Mapping[str, datetime] | None = None
+) -> Iterator[Search]:
+    """Yield the searches whose label names a variant, each visitor's together in the order of time.
+
+    `stops`: when variants were stopped.
+    """
+    stops = stops or {}
     for row in rows.order_by("client_id", "timestamp").values(*COLUMNS).iterator():
         if variant := name_variant(row.pop("variant")):
             attributes, at = row.pop("query_attributes"), row.pop("timestamp")
             teams = attributes.get("teams", {}) if isinstance(attributes, dict) else {}
-            yield Search(variant=variant, at_s=at.timestamp(), teams=teams, **row)
+            is_late = variant in stops and at >= stops[variant]
+            yield Search(variant=variant, at_s=at.timestamp(), teams=teams, is_late=is_late, **row)
 
 
 def find_variant(label: str, experiment: str) -> str:

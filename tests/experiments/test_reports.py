@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,7 @@ def test_who_searches_as_no_shopper_does_is_left_out_and_counted():
     VisitorDay.objects.filter(client_id="b-7").update(searches=5000, purchases=5000)
     VisitorDay.objects.filter(client_id="a-3").update(searches=10, clicks=110)
     found = report(experiment)
-    assert found["outliers"] == {"a": 1, "b": 1}
+    assert (found["outliers"], found["programs"]) == ({"a": 0, "b": 1}, {"a": 1, "b": 0})
     assert found["visitors"] == {"a": 299, "b": 299}
 
 
@@ -237,6 +238,21 @@ def test_a_stopped_variant_is_not_the_answer():
     assert "c" in sentence.split(":")[1]
     assert sentence.startswith("Not yet: ")
     assert sentence.endswith("b was stopped: guardrail revenue.")
+
+
+def test_who_came_after_a_stop_is_assigned_and_dilutes_nothing():
+    experiment = make_experiment("ranking", "a", "b", "c")
+    for number in range(60):
+        for variant in "abc":
+            log_event(log_search(f"{variant}{number}", f"ranking:{variant}"), "purchase")
+            log_search(f"late-{variant}{number}", f"ranking:{variant}", day=1)
+    experiment.variants.filter(name="b").update(stopped_at=MONDAY + timedelta(hours=12), stop_reason="guardrail slow")
+    found = refresh(experiment).content
+    bought = {one["variant"]: one["variant_value"] for one in found["comparisons"] if one["metric"] == "conversion"}
+    assert bought == {"b": 1.0, "c": 0.5}
+    assert (found["visitors"]["b"], found["late"]) == (60, {"a": 0, "b": 60, "c": 0})
+    assert found["ratio"]["observed"] == [120, 120, 120]
+    assert found["stopped"] == {"b": "guardrail slow"}
 
 
 def test_a_new_start_forgets_the_run_before(monkeypatch):

@@ -128,6 +128,23 @@ def test_interleaved_searches_are_summed_as_wins_less_losses():
     assert day_of("v1").net_wins == 1
 
 
+def test_what_is_done_after_a_variants_stop_is_not_its_own():
+    experiment = make_experiment()
+    early = log_search("v1", "ranking:b")
+    for client_id in ("v1", "v2"):
+        log_event(log_search(client_id, "ranking:b", day=1, is_simulated=True), "click")
+    log_event(log_search("v3", "ranking:a", day=1), "click")
+    experiment.variants.filter(name="b").update(stopped_at=MONDAY + timedelta(hours=1))
+    log_event(early, "purchase", value_cents=900)  # of what the variant showed
+    roll_up(experiment)
+    sums = {
+        (row.client_id, row.day.day): (row.searches, row.clicks, row.revenue_cents, row.is_simulated)
+        for row in VisitorDay.objects.all()
+    }
+    late = (0, 0, 0, True)
+    assert sums == {("v1", 2): (1, 0, 900, False), ("v1", 3): late, ("v2", 3): late, ("v3", 3): (1, 1, 0, False)}
+
+
 def test_a_search_at_every_key_is_one_search():
     experiment = make_experiment()
     for second, text in enumerate(["m", "mu", "mug", "mug"]):

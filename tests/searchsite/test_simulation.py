@@ -115,7 +115,8 @@ def test_visitors_see_the_variants_of_what_runs_and_its_report_says_they_were_si
     experiment.refresh_from_db()
     content = refresh(experiment).content
     assert content["simulated"]
-    counted = {name: content["visitors"][name] + content["outliers"][name] for name in ("own", "words")}
+    kinds = ("visitors", "outliers", "programs")
+    counted = {name: sum(content[kind][name] for kind in kinds) for name in ("own", "words")}
     assert counted == {name: one.visitors for name, one in done.variants["words"].items()}
     assert remove_simulated()["searches"] == done.total.searches
     assert not VisitorDay.objects.exists()
