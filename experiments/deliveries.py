@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -14,8 +14,8 @@ from django.utils import timezone
 from catalog.models import Product
 from experiments.assignment import Visitor
 from experiments.intake import write_rows
-from experiments.models import Reason
-from experiments.references import BadReference, ForeignReference, read
+from experiments.models import Reason, SearchLog
+from experiments.references import BadReference, ForeignReference, find_window, read
 from experiments.spool import Row
 from experiments.ubi import find_skew, read_event, read_query
 from experiments.ubi_fields import Problem, UbiError
@@ -34,9 +34,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a delivery."""
+    """What became of a delivery. `unattributed` events are among the accepted, without the search they named."""
 
     accepted: int
+    unattributed: int
     duplicates: int
     refused: int
     errors: tuple[Refused, ...]
@@ -50,6 +51,7 @@ class _Sorting:
     rows: dict[int, Row] = field(default_factory=dict)
     errors: list[Refused] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
+    unattributed: Counter[str] = field(default_factory=Counter)
 
     def read(self, values: Sequence[object], read_one: Callable[[object], Row]) -> None:
         for index, value in enumerate(values):
@@ -82,6 +84,28 @@ class _Sorting:
                 problem = Problem(where, row["object_id"], "unknown object_id: no product has this SKU")
                 self.refuse(index, Reason.UNKNOWN_PRODUCT, problem)
 
+    def check_searches(self, sent: Iterable[Row]) -> None:
+        """Leave the search out of events that it did not lead to, and count why; `sent` are searches that come along.
+
+        A search that is not known yet is believed.
+        """
+        searches = {row["query_id"]: (row["client_id"], datetime.fromisoformat(row["timestamp"])) for row in sent}
+        known = SearchLog.objects.filter(pk__in={row["query_id"] for row in self.rows.values() if row["query_id"]})
+        searches |= {search.pk: (search.client_id, search.timestamp) for search in known.only("client_id", "timestamp")}
+        for row in self.rows.values():
+            client_id, searched_at = row.pop("signed", None) or searches.get(row["query_id"], ("", None))
+            if reason := _find_fault(row, client_id, searched_at):
+                row |= {"query_id": None, "position": None}
+                self.unattributed[reason.value] += 1
+
+
+def _find_fault(event: Row, client_id: str, searched_at: datetime | None) -> Reason | None:
+    """Return why a search that this visitor did at that time did not lead to the event, None where it may have."""
+    if client_id and event["client_id"] != client_id:
+        return Reason.FOREIGN
+    done_at = datetime.fromisoformat(event["timestamp"])
+    return Reason.EXPIRED if searched_at and done_at - searched_at > find_window() else None
+
 
 class _Unsound(Exception):  # noqa: N818 - says what the value is
     def __init__(self, reason: Reason, problem: Problem) -> None:
@@ -100,14 +124,15 @@ def take_in(queries: Sequence[object], events: Sequence[object]) -> Receipt:
     searches.check_clocks()
     deeds.check_clocks()
     deeds.check_products()
+    deeds.check_searches(searches.rows.values())
     reasons = searches.reasons + deeds.reasons
-    written = write_rows(list(searches.rows.values()), list(deeds.rows.values()), reasons)
+    written = write_rows(list(searches.rows.values()), list(deeds.rows.values()), reasons + deeds.unattributed)
     errors = sorted([*searches.errors, *deeds.errors], key=lambda error: (error.part, error.index))
-    return Receipt(written.accepted, written.duplicates, reasons.total(), tuple(errors))
+    return Receipt(written.accepted, deeds.unattributed.total(), written.duplicates, reasons.total(), tuple(errors))
 
 
 def _read_event(value: object) -> Row:
-    """Return the event; one with a `ref` has query, product and position from there."""
+    """Return the event; one with a `ref` has query, product and position from there, and when that was `signed`."""
     if not (isinstance(value, dict) and "ref" in value):
         return read_event(value)
     told = dict(value)
@@ -119,9 +144,8 @@ def _read_event(value: object) -> Row:
     except BadReference as error:
         raise _Unsound(Reason.FORGED, Problem("ref", text, str(error))) from error
     row = read_event(_set_product(told, reference.sku))
-    if reference.is_expired:  # it happened, but no longer because of that search
-        return row
-    row |= {"query_id": reference.query_id, "position": reference.position}
+    signed_at = datetime.fromtimestamp(reference.signed_at, UTC)
+    row |= {"query_id": reference.query_id, "position": reference.position, "signed": (client_id, signed_at)}
     if reference.is_narrowed:
         row["event_attributes"]["is_narrowed"] = True
     return row

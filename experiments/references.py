@@ -53,11 +53,16 @@ class Reference:
     @property
     def is_expired(self) -> bool:
         """Return whether it is too old for what happens now to be attributed to its search."""
-        return bool(self.signed_at) and self.age > timedelta(hours=settings.SEARCHSITE["ATTRIBUTION_HOURS"])
+        return bool(self.signed_at) and self.age > find_window()
 
     def is_of(self, visitor: Visitor) -> bool:
         """Return whether it was made for this visitor, or says nothing of whom it is for."""
         return self.visitor_hash in (b"", hash_visitor(visitor.id))
+
+
+def find_window() -> timedelta:
+    """Return how long after a search what happens is attributed to it."""
+    return timedelta(hours=settings.SEARCHSITE["ATTRIBUTION_HOURS"])
 
 
 def sign(reference: Reference, visitor: Visitor) -> str:

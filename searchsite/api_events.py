@@ -85,6 +85,9 @@ class RefusedSerializer(serializers.Serializer[object]):
 
 class ReceiptSerializer(serializers.Serializer[object]):
     accepted = serializers.IntegerField(help_text="Written, and new.")
+    unattributed = serializers.IntegerField(
+        help_text="Of those accepted, without the search they name: another visitor's, or too long before."
+    )
     duplicates = serializers.IntegerField(help_text="There before, or twice in the batch: written once.")
     refused = serializers.IntegerField()
     errors = RefusedSerializer(many=True)  # type: ignore[assignment]
@@ -130,5 +133,5 @@ def _describe(receipt: Receipt) -> dict[str, Any]:
          "value": str(error.problem.value)[:SHOWN_LENGTH], "reason": error.problem.reason}
         for error in receipt.errors
     ]  # fmt: skip
-    counts = {"accepted": receipt.accepted, "duplicates": receipt.duplicates, "refused": receipt.refused}
+    counts = {name: getattr(receipt, name) for name in ("accepted", "unattributed", "duplicates", "refused")}
     return counts | {"errors": errors}

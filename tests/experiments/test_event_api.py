@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -73,7 +76,7 @@ def test_an_event_is_kept_with_all_it_says(writer):
     answer = send_events(
         writer, make_event(event_id="e1", event_attributes=attributes, application="app", session_id="s1", message="hi")
     )
-    assert answer == {"accepted": 1, "duplicates": 0, "refused": 0, "errors": []}
+    assert answer == {"accepted": 1, "unattributed": 0, "duplicates": 0, "refused": 0, "errors": []}
     event = Event.objects.get()
     assert (event.event_id, event.application, event.action_name, event.client_id) == ("e1", "app", "click", "ada")
     assert (event.query_id, event.object_id, event.position) == ("q1", "A1", 3)
@@ -125,6 +128,51 @@ def test_a_reference_stands_for_query_product_and_position(writer):
     event = Event.objects.get()
     assert (event.query_id, event.object_id, event.position) == (QUERY_ID, "A1", 7)
     assert event.event_attributes == {"is_narrowed": True}
+
+
+def refer(*, hours_ago: float = 0) -> str:
+    """Return ada's reference to A1, signed so many hours ago."""
+    with time_machine(hours_ago):
+        return sign(Reference(QUERY_ID, "A1", 7), ShopVisitor("ada"))
+
+
+@contextmanager
+def time_machine(hours_ago: float) -> Iterator[None]:
+    now = time.time()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", lambda: now - hours_ago * 3600)
+        yield
+
+
+def make_time(hours_ago: float) -> str:
+    return (datetime.now(UTC) - timedelta(hours=hours_ago)).isoformat()
+
+
+def test_an_event_told_of_long_after_it_happened_keeps_the_search_it_came_of(writer):
+    told = make_event(ref=refer(hours_ago=30), timestamp=make_time(29))
+    assert send_events(writer, told)["unattributed"] == 0
+    assert (Event.objects.get().query_id, refused()) == (QUERY_ID, {})
+
+
+def test_an_event_long_after_its_search_counts_without_it(writer):
+    SearchLog.objects.create(query_id="q1", client_id="ada", timestamp=make_time(600))
+    late = [make_event(ref=refer(hours_ago=30), timestamp=make_time(5), event_id="e1"), make_event(event_id="e2")]
+    found = send_events(writer, *late, make_event(timestamp=make_time(580), event_id="e3"))
+    assert (found["accepted"], found["unattributed"], found["refused"]) == (3, 2, 0)
+    assert list(Event.objects.order_by("event_id").values_list("query_id", "position")) == [
+        (None, None), (None, None), ("q1", 3)
+    ]  # fmt: skip
+    assert refused() == {Reason.EXPIRED: 2}
+
+
+def test_what_one_visitor_does_is_not_put_down_to_anothers_search(writer):
+    SearchLog.objects.create(query_id="q1", client_id="ada", timestamp=make_time(1))
+    SearchLog.objects.create(query_id="q2", timestamp=make_time(1))
+    query = {"query_id": "q3", "user_query": "mug", "client_id": "ada", "timestamp": make_time(1)}
+    events = [make_event(client_id="bob", query_id=f"q{number}") for number in (1, 2, 3, 4)]
+    found = send(writer, {"queries": [query], "events": events}).json()
+    assert (found["accepted"], found["unattributed"], refused()) == (5, 2, {Reason.FOREIGN: 2})
+    assert set(Event.objects.values_list("query_id", flat=True)) == {None, "q2", "q4"}
 
 
 def test_a_bad_reference_is_refused_and_counted(writer):
@@ -224,7 +272,7 @@ def test_a_clock_that_is_a_little_off_does_not_matter(writer):
 
 def test_unknown_products_are_refused_with_one_question_to_the_database(writer, django_assert_max_num_queries):
     unknown = [make_event(event_attributes={"object": {"object_id": f"X{number}"}}) for number in range(20)]
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(13):
         found = send_events(writer, *unknown, make_event())
     assert (found["accepted"], found["refused"]) == (1, 20)
     assert "no product has this SKU" in found["errors"][0]["reason"]
