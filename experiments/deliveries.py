@@ -14,7 +14,7 @@ from django.utils import timezone
 from catalog.models import Product
 from experiments.assignment import Visitor
 from experiments.intake import write_rows
-from experiments.models import Reason, SearchLog
+from experiments.models import Reason, Refusal, SearchLog
 from experiments.references import BadReference, ForeignReference, find_window, read
 from experiments.spool import Row
 from experiments.ubi import find_skew, read_event, read_query
@@ -34,13 +34,17 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a delivery. `unattributed` events are among the accepted, without the search they named."""
+    """What became of a delivery. `unattributed` events are among the accepted, without the search they named.
 
-    accepted: int
-    unattributed: int
-    duplicates: int
-    refused: int
-    errors: tuple[Refused, ...]
+    Of `opted_out` nothing is kept but how many they are.
+    """
+
+    accepted: int = 0
+    unattributed: int = 0
+    duplicates: int = 0
+    refused: int = 0
+    opted_out: int = 0
+    errors: tuple[Refused, ...] = ()
 
 
 @dataclass
@@ -128,7 +132,19 @@ def take_in(queries: Sequence[object], events: Sequence[object]) -> Receipt:
     reasons = searches.reasons + deeds.reasons
     written = write_rows(list(searches.rows.values()), list(deeds.rows.values()), reasons + deeds.unattributed)
     errors = sorted([*searches.errors, *deeds.errors], key=lambda error: (error.part, error.index))
-    return Receipt(written.accepted, deeds.unattributed.total(), written.duplicates, reasons.total(), tuple(errors))
+    return Receipt(
+        accepted=written.accepted,
+        unattributed=deeds.unattributed.total(),
+        duplicates=written.duplicates,
+        refused=reasons.total(),
+        errors=tuple(errors),
+    )
+
+
+def leave_out(count: int) -> Receipt:
+    """Count what a visitor did who asks not to be tracked, and write nothing of it."""
+    Refusal.objects.add({Reason.OPTED_OUT.value: count})
+    return Receipt(opted_out=count)
 
 
 def _read_event(value: object) -> Row:

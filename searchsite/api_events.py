@@ -12,7 +12,8 @@ from rest_framework.exceptions import ParseError, PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from experiments.deliveries import Receipt, take_in
+from experiments.deliveries import Receipt, leave_out, take_in
+from experiments.visitors import has_opted_out
 from searchsite.keys import ReadOrKey
 from searchsite.parsers import TooLargeError
 from searchsite.serializers import ErrorSerializer
@@ -20,6 +21,7 @@ from searchsite.throttles import RateThrottle
 
 MAX_ROWS = 1_000
 SHOWN_LENGTH = 100  # of a wrong value
+COUNTS = ("accepted", "unattributed", "duplicates", "refused", "opted_out")
 ERRORS = dict.fromkeys((400, 401, 403, 413, 429, 503), ErrorSerializer)
 
 
@@ -90,6 +92,7 @@ class ReceiptSerializer(serializers.Serializer[object]):
     )
     duplicates = serializers.IntegerField(help_text="There before, or twice in the batch: written once.")
     refused = serializers.IntegerField()
+    opted_out = serializers.IntegerField(help_text="All that was sent, where the request says DNT: 1 or Sec-GPC: 1.")
     errors = RefusedSerializer(many=True)  # type: ignore[assignment]
 
 
@@ -107,6 +110,8 @@ def record_events(request: Request) -> Response:
     """Up to 1,000 events and queries of User Behavior Insights 1.3. A wrong one is named, the others are written.
 
     Events go by their `event_id`: a batch that was sent before changes nothing, so send again whatever got no answer.
+    Leave out visitors who ask not to be tracked, or pass their headers on: of a request with `DNT: 1` or `Sec-GPC: 1`
+    nothing is written.
     """
     if not settings.SEARCHSITE["EVENTS"]:
         raise PermissionDenied("This shop records no events: SEARCHSITE_EVENTS is off.")
@@ -117,7 +122,8 @@ def record_events(request: Request) -> Response:
     if (count := len(queries) + len(events)) > MAX_ROWS:
         told = f"{count:,} events and queries were sent, expected at most {MAX_ROWS:,}: send them in parts."
         raise TooLargeError(told)
-    return Response(_describe(take_in(queries, events)))
+    receipt = leave_out(count) if has_opted_out(request.headers) else take_in(queries, events)
+    return Response(_describe(receipt))
 
 
 def _read_list(body: dict[str, Any], name: str) -> list[Any]:
@@ -133,5 +139,5 @@ def _describe(receipt: Receipt) -> dict[str, Any]:
          "value": str(error.problem.value)[:SHOWN_LENGTH], "reason": error.problem.reason}
         for error in receipt.errors
     ]  # fmt: skip
-    counts = {name: getattr(receipt, name) for name in ("accepted", "unattributed", "duplicates", "refused")}
+    counts = {name: getattr(receipt, name) for name in COUNTS}
     return counts | {"errors": errors}

@@ -143,6 +143,7 @@ class Reason(models.TextChoices):
     UNKNOWN_PRODUCT = "unknown product", "an event with a SKU that no product has"
     MALFORMED = "malformed", "an event with a wrong or missing field"
     CLOCK_SKEW = "clock skew", "an event from the future, or too old"
+    OPTED_OUT = "opted out", "an event of a visitor who asks not to be tracked"
 
 
 class RefusalQuerySet(models.QuerySet["Refusal"]):

@@ -76,7 +76,8 @@ def test_an_event_is_kept_with_all_it_says(writer):
     answer = send_events(
         writer, make_event(event_id="e1", event_attributes=attributes, application="app", session_id="s1", message="hi")
     )
-    assert answer == {"accepted": 1, "unattributed": 0, "duplicates": 0, "refused": 0, "errors": []}
+    counts = {"accepted": 1, "unattributed": 0, "duplicates": 0, "refused": 0, "opted_out": 0}
+    assert answer == counts | {"errors": []}
     event = Event.objects.get()
     assert (event.event_id, event.application, event.action_name, event.client_id) == ("e1", "app", "click", "ada")
     assert (event.query_id, event.object_id, event.position) == ("q1", "A1", 3)
@@ -332,6 +333,16 @@ def test_a_shop_that_keeps_no_events_says_so(writer, settings):
     answer = send(writer, {"events": [make_event()]})
     assert answer.status_code == 403
     assert "SEARCHSITE_EVENTS is off" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("headers", [{"DNT": "1"}, {"Sec-GPC": "1"}])
+def test_nothing_is_kept_of_who_asks_not_to_be_tracked_but_how_much_it_was(writer, headers):
+    query = {"user_query": "mug", "client_id": "ada", "timestamp": make_time(0)}
+    body = json.dumps({"events": [make_event(), {}], "queries": [query]})
+    answer = writer.post(ADDRESS, body, "application/json", headers=headers)
+    assert (answer.status_code, answer.json()["accepted"], answer.json()["opted_out"]) == (200, 0, 3)
+    assert (Event.objects.count(), SearchLog.objects.count(), refused()) == (0, 0, {Reason.OPTED_OUT: 3})
+    assert send_events(writer, make_event())["opted_out"] == 0
 
 
 def test_events_have_a_rate_of_their_own(writer, settings):
