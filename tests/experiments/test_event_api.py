@@ -207,6 +207,8 @@ WRONG = [
      "event_attributes.position.ordinal", "whole number from 0"),
     ({"event_attributes": {"object": {"object_id": "A1"}, "quantity": True}}, "event_attributes.quantity", "whole"),
     ({"event_attributes": {"object": {"object_id": "A1"}, "value_cents": 1.5}}, "event_attributes.value_cents", "from"),
+    ({"event_attributes": {"object": {"object_id": "A1"}, "value_cents": 10**12 + 1}}, "event_attributes.value_cents",
+     "whole number from 0 to 1000000000000"),
     ({"event_attributes": {"object": {"object_id": "A1"}, "currency": "eur"}}, "event_attributes.currency", "capital"),
 ]  # fmt: skip
 

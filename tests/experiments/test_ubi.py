@@ -117,7 +117,7 @@ def fill_log() -> None:
     SearchLog.objects.create(query_id="q2", timestamp=at)
     Event.objects.create(
         event_id="e1", application="shop", action_name="purchase", query_id="q1", client_id="ada", object_id="A/1",
-        position=3, timestamp=at, value_cents=2**40, currency="JPY", quantity=2, is_simulated=True,
+        position=3, timestamp=at, value_cents=10**12, currency="JPY", quantity=2, is_simulated=True,
         event_attributes={"is_narrowed": True, "object": {"colour": "red"}}, extras={"session_id": "s"},
     )  # fmt: skip
     Event.objects.create(event_id="e2", action_name="share", timestamp=at)
