@@ -83,6 +83,7 @@ class ExperimentAdmin(ServingAdmin):
         # A larger share brings visitors in and moves none; all else would mix two experiments in one result.
         settled = (
             "guardrail_margin",
+            "worthwhile_lift",
             "name",
             "kind",
             "metric",

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from experiments.interleaving import measure_preference, tally_visitors
 from experiments.stats.effects import ALPHA, Effect
 from experiments.stats.sequential import find_always_valid_interval
+from experiments.verdicts import ENDED, describe_ends, tell_percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +33,26 @@ class Preferred:
     p_value: float | None = None
 
 
-def prefer(net_wins: npt.NDArray[np.float64], champion: str, variant: str) -> Preferred:
-    """Return what visitors preferred, given how many more searches of each the variant won than it lost."""
+def prefer(net_wins: npt.NDArray[np.float64], champion: str, variant: str, *, is_over: bool = False) -> Preferred:
+    """Return what visitors preferred, given how many more searches of each the variant won than it lost.
+
+    `is_over`: nobody is in it any more.
+    """
+    lead = ENDED if is_over else "Not yet"
     tally = tally_visitors(net_wins)
     signs = np.sign(net_wins)
     if tally.total < 2 or not tally.wins_a + tally.wins_b:
-        return Preferred("no visitors", "Not yet: nobody has chosen from either ranking.", 0, 0, tally.total)
+        return Preferred("no visitors", f"{lead}: nobody has chosen from either ranking.", 0, 0, tally.total)
     if not signs.std():
-        told = f"Not yet: all {tally.total} visitors chose alike, too few to say how many more would."
-        return Preferred("not yet", told, tally.wins_a, tally.wins_b, 0)
+        told = f"{lead}: all {tally.total} visitors chose alike, too few to say how many more would."
+        return Preferred("ended" if is_over else "not yet", told, tally.wins_a, tally.wins_b, 0)
     half = tally.total / 2  # two arms of half the visitors have as much information as all of them in one
     effect = Effect(float(signs.mean()), float(signs.std(ddof=1)) / math.sqrt(tally.total), round(half), round(half))
     interval = find_always_valid_interval(effect, alpha=ALPHA)
-    state = "winner" if interval.low > 0 else "loser" if interval.high < 0 else "not yet"
+    state = "winner" if interval.low > 0 else "loser" if interval.high < 0 else "ended" if is_over else "not yet"
     return Preferred(
         state,
-        _say(state, champion, variant, effect.estimate, (interval.low, interval.high)),
+        _say(state, (champion, variant), effect.estimate, (interval.low, interval.high), is_over=is_over),
         tally.wins_a,
         tally.wins_b,
         tally.ties,
@@ -58,10 +63,12 @@ def prefer(net_wins: npt.NDArray[np.float64], champion: str, variant: str) -> Pr
     )
 
 
-def _say(state: str, champion: str, variant: str, share: float, ends: tuple[float, float]) -> str:
-    told = f"{100 * share:+.1f} % of visitors, 95 % interval {100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+def _say(state: str, names: tuple[str, str], share: float, ends: tuple[float, float], *, is_over: bool) -> str:
+    champion, variant = names
+    told = f"{tell_percent(share, '+')} % of visitors, 95 % interval {describe_ends(*ends)}"
+    lead, end = (ENDED, ".") if is_over else ("Not yet", "; safe to stop.")
     if state == "winner":
-        return f"Visitors prefer {variant}: {told}; safe to stop."
+        return f"Visitors prefer {variant}: {told}{end}"
     if state == "loser":
-        return f"Visitors prefer {champion}: {told} for {variant}; safe to stop."
-    return f"Not yet: {told} for {variant}, which may be chance."
+        return f"Visitors prefer {champion}: {told} for {variant}{end}"
+    return f"{lead}: {told} for {variant}, which may be chance."

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum
 
-from experiments.models import Event, Experiment, SearchLog
-from experiments.rollups import find_variant
+from experiments.cumulative import BEFORE
+from experiments.models import Event, Experiment, SearchLog, VisitorDay
+from experiments.rollups import find_stops, find_variant
+from experiments.stats.outliers import MANY_CLICKS, MOST_CLICKS
 
 LEAST_SEARCHES = 5  # of a query in either variant: one click less is nothing there
 MOST_QUERIES = 10
@@ -30,15 +34,19 @@ class QueryGain:
     gain: float  # rates drawn towards that of all queries
 
 
-def find_gains(experiment: Experiment, champion: str, others: Sequence[str]) -> dict[str, dict[str, Any]]:
+def find_gains(
+    experiment: Experiment, champion: str, others: Sequence[str], most_searches: float = math.inf
+) -> dict[str, dict[str, Any]]:
     """Return by variant the queries that gained most and lost most clicks, with what each variant last showed for them.
 
-    The log is read once for all variants.
+    Who searched more than `most_searches`, programs, and what came after a variant was stopped are left out. The log is
+    read once for all variants.
     """
-    counts = count_searches(experiment, (champion, *others))
+    stops = find_stops(experiment)
+    counts = count_searches(experiment, (champion, *others), stops, list_odd_visitors(experiment, most_searches))
     chosen = {variant: _choose(counts[champion], counts[variant]) for variant in others}
     texts = {one.text for found in chosen.values() for gains in found.values() for one in gains}
-    lists = read_lists(experiment, (champion, *others), texts)
+    lists = read_lists(experiment, (champion, *others), texts, stops)
     return {
         variant: {
             name: [
@@ -62,20 +70,38 @@ def _choose(ours: Mapping[str, tuple[int, int]], theirs: Mapping[str, tuple[int,
     }
 
 
-def count_searches(experiment: Experiment, variants: Collection[str]) -> dict[str, dict[str, tuple[int, int]]]:
+def list_odd_visitors(experiment: Experiment, most_searches: float) -> QuerySet[VisitorDay, str]:
+    """Return the ids of the visitors whom the report leaves out, as `analysis.draw_sample` does."""
+    rows = VisitorDay.objects.filter(experiment=experiment).exclude(variant=BEFORE).values("client_id", "variant")
+    summed = rows.annotate(all_searches=Sum("searches"), all_clicks=Sum("clicks"))
+    is_program = Q(all_clicks__gt=MANY_CLICKS, all_clicks__gte=MOST_CLICKS * F("all_searches") + 1)
+    is_outlier = Q(all_searches__gt=most_searches) if math.isfinite(most_searches) else Q(pk__in=[])
+    return summed.filter(is_program | is_outlier).values_list("client_id", flat=True)
+
+
+def count_searches(
+    experiment: Experiment,
+    variants: Collection[str],
+    stops: Mapping[str, datetime],
+    odd_visitors: QuerySet[VisitorDay, str],
+) -> dict[str, dict[str, tuple[int, int]]]:
     """Return by variant and text how many searches there were, and how many of them had a click."""
     clicks = Event.objects.filter(query_id=OuterRef("query_id"), action_name__in=("click", "click_through"))
+    late = {variant: f"is_late_{number}" for number, variant in enumerate(stops)}
     found: dict[str, dict[str, tuple[int, int]]] = {variant: {} for variant in variants}
     counted = (
         SearchLog.objects.of_experiment(experiment.name, experiment.started_at)
+        .exclude(client_id__in=odd_visitors)
         .alias(is_clicked=Exists(clicks))
-        .values("variant", "text")
+        .annotate(**{late[variant]: Q(timestamp__gte=at) for variant, at in stops.items()})
+        .values("variant", "text", *late.values())
         .annotate(searches=Count("pk"), clicked=Count("pk", filter=Q(is_clicked=True)))
         .order_by("variant", "text")
     )
     for row in counted:
         variant = find_variant(row["variant"], experiment.name)
-        if variant in found and row["text"] and row["searches"]:
+        is_late = variant in late and row[late[variant]]
+        if variant in found and row["text"] and row["searches"] and not is_late:
             before = found[variant].get(row["text"], (0, 0))
             found[variant][row["text"]] = before[0] + row["searches"], before[1] + row["clicked"]
     return {
@@ -84,15 +110,15 @@ def count_searches(experiment: Experiment, variants: Collection[str]) -> dict[st
 
 
 def read_lists(
-    experiment: Experiment, variants: Collection[str], texts: Collection[str]
+    experiment: Experiment, variants: Collection[str], texts: Collection[str], stops: Mapping[str, datetime]
 ) -> dict[tuple[str, str], list[str]]:
     """Return the SKUs that each variant last showed for each text, best first, [] where nothing was kept."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     searches = SearchLog.objects.of_experiment(experiment.name, experiment.started_at)
     rows = searches.filter(text__in=texts).order_by("timestamp")
-    for text, label, skus in rows.values_list("text", "variant", "hit_skus").iterator():
+    for text, label, skus, at in rows.values_list("text", "variant", "hit_skus", "timestamp").iterator():
         variant = find_variant(label, experiment.name)
-        if variant in variants and skus:
+        if variant in variants and skus and not (variant in stops and at >= stops[variant]):
             found[text, variant] = skus[:SHOWN]
     return found
 

@@ -98,6 +98,7 @@ def make_report(experiment: Experiment) -> tuple[dict[str, Any], dict[str, dict[
         [one for one in comparisons if one.metric == experiment.metric and one.variant not in stopped],
         len(days.days),
         stopped,
+        experiment.status == Experiment.Status.STOPPED,
         ratio["p_value"] if ratio.get("is_alarm") else None,
     )
     verdict = say(facts)
@@ -115,7 +116,7 @@ def make_report(experiment: Experiment) -> tuple[dict[str, Any], dict[str, dict[
             "comparisons": [_to_json(one) for one in comparisons],
             "guardrails": {name: {key: _to_json(one) for key, one in each.items()} for name, each in guards.items()},
             "days": list_days(days, experiment.metric, champion, others),
-            "queries": find_gains(experiment, champion, others),
+            "queries": find_gains(experiment, champion, others, sample.most_searches),
             "funnel": {name: count_funnel(columns) for name, columns in sample.visitors.items()},
         }
     ), guards
@@ -184,7 +185,8 @@ def _report_interleaving(
     days = read_days(experiment, ["interleaved"])
 
     def prefer_from(seen: Mapping[str, Visitors]) -> Preferred:
-        return prefer(draw_sample(seen).visitors["interleaved"]["net_wins"], names[0], names[-1])
+        net_wins = draw_sample(seen).visitors["interleaved"]["net_wins"]
+        return prefer(net_wins, names[0], names[-1], is_over=experiment.status == Experiment.Status.STOPPED)
 
     found = prefer_from(days.find_last())
     series = [{"day": day.isoformat(), **asdict(prefer_from(seen))} for day, seen in days.up_to_each_day()]

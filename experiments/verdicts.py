@@ -21,12 +21,14 @@ GAINS = {
     "abandoned": "leaves fewer searches without a click",
 }
 
+ENDED = "Ended without an answer"
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What the first line follows from. `comparisons`: of the deciding metric; `stopped`: reasons by variant.
 
-    `ratio_p_value`: of the split, by one look, where that sets off the alarm.
+    `is_over`: nobody is in it any more. `ratio_p_value`: of the split, by one look, where that sets off the alarm.
     """
 
     metric: str
@@ -35,12 +37,13 @@ class Facts:
     comparisons: Sequence[Comparison]
     days: int
     stopped: Mapping[str, str]
+    is_over: bool = False
     ratio_p_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`state`: broken, winner, loser, equal, not yet or no visitors."""
+    """`state`: broken, winner, loser, equal, not yet, ended (without an answer) or no visitors."""
 
     state: str
     sentence: str
@@ -69,7 +72,8 @@ def _decide(facts: Facts) -> Verdict:
     measured = [one for one in facts.comparisons if one.interval is not None and one.difference is not None]
     if not measured:
         reason = facts.comparisons[0].note if facts.comparisons else "there is nothing to compare"
-        return Verdict("no visitors", f"Not yet: {reason.removeprefix(NotMeasurable.PREFIX)}.")
+        lead = ENDED if facts.is_over else "Not yet"
+        return Verdict("no visitors", f"{lead}: {reason.removeprefix(NotMeasurable.PREFIX)}.")
     plan = next(metric for metric in METRICS if metric.key == facts.metric)
     return _judge(max(measured, key=lambda one: _rank(one, plan)), plan, facts)
 
@@ -94,11 +98,13 @@ def _judge(one: Comparison, plan: MetricPlan, facts: Facts) -> Verdict:
     if one.lift_interval and max(-one.lift_interval.low, one.lift_interval.high) < facts.worthwhile_lift:
         told = f"{one.variant} is as good as the champion: {describe(one, plan)}"
         return Verdict("equal", f"{told}, less than the {100 * facts.worthwhile_lift:g} % worth finding{_end(facts)}")
+    if facts.is_over:
+        return Verdict("ended", f"{ENDED}: {describe(one, plan)}.")
     return Verdict("not yet", f"Not yet: {_say_time_left(one, facts)}; so far {describe(one, plan)}.")
 
 
 def _end(facts: Facts) -> str:
-    return "; safe to stop." if facts.ratio_p_value is None else "."
+    return "; safe to stop." if facts.ratio_p_value is None and not facts.is_over else "."
 
 
 def describe(one: Comparison, plan: MetricPlan) -> str:

@@ -19,7 +19,14 @@ from searchsite.serializers import ErrorSerializer
 from searchsite.throttles import SearchThrottle
 
 ERRORS = dict.fromkeys((401, 403, 429), ErrorSerializer)
-STATES = "broken, winner, loser, equal, not yet or no visitors."
+STATES = "broken, winner, loser, equal, not yet, ended (without an answer) or no visitors."
+
+
+class CountsField(serializers.DictField):
+    """Numbers by name, left out where there are none."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(child=serializers.IntegerField(), required=False, **options)
 
 
 class ReportLinksSerializer(serializers.Serializer[object]):
@@ -50,8 +57,11 @@ class ReportSerializer(serializers.Serializer[object]):
     state = serializers.CharField(help_text=STATES)
     sentence = serializers.CharField()
     variants = serializers.ListField(child=serializers.CharField(), required=False, help_text="The champion first.")
-    visitors = serializers.DictField(child=serializers.IntegerField(), required=False, help_text="By variant.")
-    outliers = serializers.DictField(child=serializers.IntegerField(), required=False, help_text="Left out.")
+    visitors = CountsField(help_text="Visitors counted, by variant.")
+    outliers = CountsField(help_text="Visitors left out because they searched too often, by variant.")
+    programs = CountsField(help_text="Visitors left out because they clicked as programs do, by variant.")
+    late = CountsField(help_text="Visitors left out because they came after their variant was stopped, by variant.")
+    stopped = serializers.DictField(child=serializers.CharField(), required=False, help_text="Why, by variant.")
     simulated = serializers.BooleanField(required=False, help_text="Whether simulated visitors are counted.")
     ratio = serializers.DictField(required=False, help_text="Whether the visitors are split as the weights say.")
     comparisons = serializers.ListField(

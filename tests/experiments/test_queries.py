@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
+from experiments.models import Variant, VisitorDay
 from experiments.queries import find_gains
-from tests.experiments.log_factories import log_event, log_search, make_experiment
+from tests.experiments.log_factories import MONDAY, log_event, log_search, make_experiment
 
 pytestmark = pytest.mark.django_db
 
@@ -35,7 +38,7 @@ def test_the_log_is_read_as_often_for_many_variants_as_for_one(django_assert_num
     experiment = make_experiment("ranking", "a", "b", "c")
     for variant, clicked in (("a", 5), ("b", 9), ("c", 1)):
         search_often("kettle", variant, 10, clicked, [variant])
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):  # one of them the variants that were stopped
         found = find_gains(experiment, "a", ["b", "c"])
     [gained], [lost] = found["b"]["gained"], found["c"]["lost"]
     assert (gained["champion_list"], gained["variant_list"]) == (["a"], ["b"])
@@ -56,3 +59,21 @@ def test_few_searches_count_less_than_many():
     search_often("often", "a", 60, 24, [])
     search_often("often", "b", 60, 44, [])
     assert [one["text"] for one in find_gains(experiment, "a", ["b"])["b"]["gained"]] == ["often", "seldom"]
+
+
+def test_programs_visitors_who_search_too_often_and_what_came_after_a_stop_gain_nothing():
+    experiment = make_experiment()
+    for text in ("kettle", "mug", "sofa"):
+        search_often(text, "a", 10, 4, ["P1"])
+        search_often(text, "b", 10, 4, ["P2"])
+    for client_id, text, facts in (("program", "kettle", {}), ("tireless", "mug", {}), ("b-1", "sofa", {"day": 2})):
+        for _ in range(30):
+            log_event(log_search(client_id, "ranking:b", text=text, hit_skus=["P9"], **facts), "click")
+    experiment.variants.filter(name="b").update(stopped_at=MONDAY + timedelta(days=1))
+    sums = {"program": {"searches": 30, "clicks": 180}, "tireless": {"searches": 300, "clicks": 30}}
+    for client_id, each in sums.items():
+        VisitorDay.objects.create(experiment=experiment, variant="b", client_id=client_id, day=MONDAY.date(), **each)
+    assert find_gains(experiment, "a", ["b"], most_searches=100)["b"] == {"gained": [], "lost": []}
+    VisitorDay.objects.all().delete()
+    Variant.objects.update(stopped_at=None)
+    assert len(find_gains(experiment, "a", ["b"])["b"]["gained"]) == 3

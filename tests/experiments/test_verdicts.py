@@ -9,6 +9,7 @@ import pytest
 
 from experiments.analysis import Comparison, compare_all, draw_sample
 from experiments.cumulative import SUMS
+from experiments.preference import prefer
 from experiments.verdicts import Facts, say, tell_percent
 
 
@@ -74,3 +75,19 @@ def test_a_split_that_one_look_finds_wrong_is_warned_of_and_not_called_safe():
     assert found.state == "winner"
     assert "safe to stop" not in found.sentence
     assert "the split of visitors looks wrong (chi-square, p = 0.0004): before acting on this, check" in found.sentence
+
+
+def test_what_has_ended_promises_no_days_to_go():
+    found = say(tell(compare_buyers(a=100, b=105), is_over=True))
+    assert found.state == "ended"
+    assert found.sentence.startswith("Ended without an answer: +5.0 % conversion, 95 % interval -")
+    won = say(tell(compare_buyers(a=100, b=200), is_over=True))
+    assert won.state == "winner"
+    assert "safe to stop" not in won.sentence
+
+
+def test_an_interleaving_that_has_ended_says_so():
+    found = prefer(np.array([1.0, -1.0, 0.0, 1.0]), "a", "b", is_over=True)
+    assert found.state == "ended"
+    assert found.sentence.startswith("Ended without an answer: +25.0 % of visitors")
+    assert prefer(np.zeros(9), "a", "b", is_over=True).sentence.startswith("Ended without an answer: nobody")
