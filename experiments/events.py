@@ -105,8 +105,7 @@ def record_reference(visitor: ShopVisitor, action: Action, reference: Reference)
     """Note a click on, or the sight of, a result: once for each product of a search, however often it is told."""
     if reference.is_expired:
         return refuse(Reason.EXPIRED)
-    parts = (action, reference.query_id, reference.sku, str(reference.is_narrowed))
-    event_id = str(uuid.uuid5(NAMESPACE, "\0".join(parts)))
+    event_id = derive_id(action, reference.query_id, reference.sku, str(reference.is_narrowed))
     return record_event(visitor, action, sku=reference.sku, reference=reference, event_id=event_id)
 
 
@@ -156,10 +155,13 @@ def find_query_id(visitor: ShopVisitor, query: Query, ranking: str, now: float) 
     """
     asked = normalize(query.text) or f"\0{query.filters.category}"
     parts = (visitor.id, asked, str(query.is_verbatim), ranking)
-    current, before = (
-        str(uuid.uuid5(NAMESPACE, "\0".join((*parts, str(int(now // SEARCH_LASTS_S) - passed))))) for passed in (0, 1)
-    )
+    current, before = (derive_id(*parts, str(int(now // SEARCH_LASTS_S) - passed)) for passed in (0, 1))
     return before if visitor.shown == before else current
+
+
+def derive_id(*parts: str) -> str:
+    """Return a UUID, the same for the same parts."""
+    return str(uuid.uuid5(NAMESPACE, "\0".join(parts)))
 
 
 def refuse(reason: Reason, count: int = 1) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from catalog.models import Product
-from experiments.events import Action, read_counted, record_event, refuse
+from experiments.events import Action, derive_id, read_counted, record_event, refuse
 from experiments.models import Reason
 from experiments.references import Reference
 from experiments.visitors import ShopVisitor
 from searchsite.models import Order, OrderItem
+
+ADD_LASTS_S = 600  # the same product of the same search, added again within it, is the same add
 
 
 def read_reference(visitor: ShopVisitor, text: str, sku: str) -> Reference | None:
@@ -27,6 +30,7 @@ def read_reference(visitor: ShopVisitor, text: str, sku: str) -> Reference | Non
 
 
 def record_added(visitor: ShopVisitor, product: Product, quantity: int, reference: Reference | None) -> None:
+    """Record that pieces were added to the cart: a product of a search once in a while, however often it is posted."""
     record_event(
         visitor,
         Action.ADD_TO_CART,
@@ -35,7 +39,12 @@ def record_added(visitor: ShopVisitor, product: Product, quantity: int, referenc
         quantity=quantity,
         value_cents=(product.price_cents or 0) * quantity,
         currency=product.currency,
+        event_id=_name_add(reference) if reference else "",
     )
+
+
+def _name_add(reference: Reference) -> str:
+    return derive_id(Action.ADD_TO_CART, reference.query_id, reference.sku, str(int(time.time() // ADD_LASTS_S)))
 
 
 def record_purchased(visitor: ShopVisitor, order: Order, bought: Sequence[tuple[OrderItem, Reference | None]]) -> None:

@@ -226,6 +226,15 @@ def test_a_beacon_is_bounded_and_posted(client, mugs):
     assert Client(enforce_csrf_checks=True).post("/seen/", "", content_type="text/plain").status_code == 204
 
 
+def test_a_beacon_of_ten_megabytes_is_refused_with_the_reason_and_the_next_one_taken(client, mugs):
+    seen = find_links(client, q="red mug")[0].partition("ref=")[2]
+    answer = client.post("/seen/", seen + " " * 10_000_000, content_type="text/plain")
+    assert (answer.status_code, answer.content) == (413, b"More than 64,000 bytes.")
+    assert client.post("/seen/", seen, content_type="text/plain").status_code == 204
+    assert flush_recorded() == 2
+    assert (Event.objects.get().action_name, refused()) == ("impression", {})
+
+
 @pytest.mark.parametrize("headers", [{"DNT": "1"}, {"Sec-GPC": "1"}])
 def test_a_beacon_of_who_opted_out_is_not_read(client, mugs, headers):
     seen = find_links(client, q="red mug")[0].partition("ref=")[2]

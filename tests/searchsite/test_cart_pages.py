@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from html import unescape
 from typing import Any
 
@@ -12,7 +13,8 @@ from django.test import Client
 
 from catalog.models import Product
 from experiments.events import flush_recorded
-from experiments.models import Event
+from experiments.models import Event, Reason, Refusal
+from searchsite.attribution import ADD_LASTS_S
 from searchsite.forms_checkout import make_token
 from searchsite.models import Order
 from searchsite.templatetags.shop import product_url
@@ -271,6 +273,24 @@ def test_a_forged_reference_is_dropped_and_the_product_added(client, mug, ref):
     assert "In your cart" in add(client, mug, ref=ref)
     flush_recorded()
     assert not Event.objects.get(action_name="add_to_cart").query_id
+
+
+def test_an_add_that_is_posted_again_is_one_event(client, mug, monkeypatch):
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    page = client.get("/search/?q=mug").content.decode()
+    ref = unescape(page.split("?ref=")[1].split('"')[0])
+    for _ in range(4):
+        add(client, mug, ref=ref)
+    flush_recorded()
+    assert Event.objects.filter(action_name="add_to_cart").count() == 1
+    assert list(Refusal.objects.values_list("reason", "count")) == [(Reason.DUPLICATE, 3)]
+    monkeypatch.setattr(time, "time", lambda: now + ADD_LASTS_S)
+    add(client, mug, ref=ref)
+    add(client, mug)
+    add(client, mug)
+    flush_recorded()
+    assert Event.objects.filter(action_name="add_to_cart").count() == 4
 
 
 def test_an_order_is_shown_to_who_knows_its_address(client, mug, django_assert_num_queries):
