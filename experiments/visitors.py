@@ -11,6 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from experiments.assignment import Visitor
+from experiments.forcing import read_forced
 
 COOKIE = "visitor"
 COOKIE_AGE_S = 365 * 86_400
@@ -42,14 +43,17 @@ class ShopVisitor(Visitor):
 
 
 def read_visitor(request: HttpRequest) -> ShopVisitor:
-    """Return the visitor of this request: the one of its cookie, or a new one."""
-    is_bot, may_log = is_of_bot(request.headers), may_record(request.headers) and not is_mere_look(request)
+    """Return the visitor of this request: the one of its cookie, or a new one.
+
+    Staff who were sent to see a variant are not logged: what they search for and click is no shopper's choice.
+    """
+    may_log = may_record(request.headers) and not (is_mere_look(request) or read_forced(request))
     return ShopVisitor(
         id=find_cookie(request) if may_log else make_id(),
         device=find_device(request.headers),
         language=find_language(request.headers),
         is_logged=may_log,
-        is_bot=is_bot,
+        is_bot=is_of_bot(request.headers),
         shown=request.headers.get(SHOWN_HEADER, ""),
     )
 
