@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from experiments.latencies import SLOW_SHARE
 from experiments.stats.corrections import adjust_benjamini_hochberg, find_bonferroni_alpha
 from experiments.stats.covariates import CupedMeanStatistic, CupedRatioStatistic
 from experiments.stats.cuped import fit_adjustment, measure_adjusted_difference, measure_adjusted_lift
@@ -30,6 +31,7 @@ class MetricPlan:
     """How a metric follows from visitors' sums: `top` over `bottom`, over visitors where that is ''.
 
     `is_indicator`: a visitor counts once however often. `unit`: share, money or number. `noun`: what a lift is of.
+    `allowed`: a value that is no harm, whatever the champion's.
     """
 
     key: str
@@ -40,6 +42,7 @@ class MetricPlan:
     is_indicator: bool = False
     is_higher_better: bool = True
     unit: str = "share"
+    allowed: float | None = None
 
 
 METRICS = (
@@ -77,7 +80,8 @@ GUARDED = (
     *(metric for metric in METRICS if metric.key in ("zero_results", "revenue")),
     MetricPlan("degraded", "searches answered without the index", "lesser answers", "degraded_searches", "searches",
                is_higher_better=False),
-    MetricPlan("slow", "slow searches", "slow searches", "slow_searches", "searches", is_higher_better=False),
+    MetricPlan("slow", "searches slower than the champion's p95", "slow searches", "slow_searches", "searches",
+               is_higher_better=False, allowed=1.5 * SLOW_SHARE),
 )  # fmt: skip
 
 
@@ -211,6 +215,7 @@ def guard(sample: Sample, champion: str, variant: str, margin: float, alpha: flo
             sample.sum_up(variant, metric),
             margin=margin,
             is_higher_better=metric.is_higher_better,
+            allowed=metric.allowed,
             alpha=alpha / len(GUARDED),
         )
         for metric in GUARDED

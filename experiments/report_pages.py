@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from catalog.models import Product
 from catalog.money import to_major
 from experiments.analysis import GUARDED, METRICS, MetricPlan
+from experiments.latencies import FIRST_SEARCHES
 from experiments.models import Experiment
 from experiments.offline_pages import OfflineResult
 from experiments.verdicts import describe_ends, tell_percent
@@ -55,6 +56,7 @@ class ReportPage:
     experiment: Experiment
     content: dict[str, Any]
     made_at: datetime | None
+    first_searches: ClassVar[int] = FIRST_SEARCHES
 
     @classmethod
     def of(cls, experiment: Experiment) -> ReportPage:

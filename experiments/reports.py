@@ -18,7 +18,7 @@ from experiments.cumulative import SUMS, VisitorDays, collect
 from experiments.models import Experiment, StoredReport, Variant, VisitorDay
 from experiments.preference import Preferred, prefer
 from experiments.queries import find_gains
-from experiments.rollups import roll_up
+from experiments.rollups import Rules, roll_up
 from experiments.stats.corrections import find_bonferroni_alpha
 from experiments.stats.guardrails import HARMED, Guardrail
 from experiments.stats.ratio_mismatch import ALARM, check_sample_ratio
@@ -114,6 +114,7 @@ def make_report(experiment: Experiment) -> tuple[dict[str, Any], dict[str, dict[
             "simulated": VisitorDay.objects.filter(experiment=experiment, is_simulated=True).exists(),
             "ratio": ratio,
             "comparisons": [_to_json(one) for one in comparisons],
+            "slow_ms": Rules.of(experiment).slow_ms,
             "guardrails": {name: {key: _to_json(one) for key, one in each.items()} for name, each in guards.items()},
             "days": list_days(days, experiment.metric, champion, others),
             "queries": find_gains(experiment, champion, others, sample.most_searches),

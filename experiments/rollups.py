@@ -16,9 +16,9 @@ from django.utils import timezone
 from experiments.cumulative import BEFORE
 from experiments.interleaving import CREDITS, Draft, Team, credit_impression, find_winner
 from experiments.keystrokes import TypedSearch, collapse_keystrokes
+from experiments.latencies import FIRST_SEARCHES, find_slow_ms
 from experiments.models import Event, Experiment, SearchLog, StoredReport, VisitorDay
 
-SLOW_MS = 500.0  # a search beyond it keeps a shopper waiting
 BATCH = 500  # searches whose events are fetched together
 COLUMNS = (
     "query_id", "client_id", "variant", "total", "latency_ms", "notice", "is_simulated", "text", "timestamp",
@@ -50,19 +50,42 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A search of the log as far as sums need it. `is_late`: made after its variant was stopped."""
+    """A search of the log as far as sums need it."""
 
     query_id: str
     client_id: str
     variant: str
     total: int | None
-    latency_ms: float | None
     notice: str
     is_simulated: bool
     text: str = ""
     at_s: float = 0.0
     teams: Mapping[str, str] = field(default_factory=dict)
     is_late: bool = False
+    is_slow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What searches are held to: when variants were stopped, and the latency beyond which a search is slow, if known.
+
+    What was done after the stop, and saw the champion's ranking, is nobody's.
+    """
+
+    stops: Mapping[str, datetime] = field(default_factory=dict)
+    slow_ms: float | None = None
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Rules:
+        """Return those of an experiment, as its report keeps them."""
+        slow_ms = StoredReport.objects.filter(experiment=experiment).values_list("slow_ms", flat=True).first()
+        return cls(find_stops(experiment), slow_ms)
+
+    def is_late(self, variant: str, at: datetime) -> bool:
+        return variant in self.stops and at >= self.stops[variant]
+
+    def is_slow(self, latency_ms: float | None) -> bool:
+        return self.slow_ms is not None and latency_ms is not None and latency_ms > self.slow_ms
 
 
 @dataclass(slots=True)
@@ -87,11 +110,29 @@ def roll_up(experiment: Experiment) -> int:
     if report.rolled_up_to is None:
         day_before = (experiment.started_at - timedelta(days=1)).astimezone(UTC).date()
         VisitorDay.objects.replace_day(experiment, day_before, list(sum_past(experiment.started_at)), now)
-    days = find_stale_days(experiment, report.rolled_up_to)
+    days = find_stale_days(experiment, report.rolled_up_to if not learn_what_is_slow(experiment, report) else None)
     for day in days:
         VisitorDay.objects.replace_day(experiment, day, list(sum_day(experiment, day)), now)
     StoredReport.objects.filter(pk=report.pk).update(rolled_up_to=now - OVERLAP)
     return len(days)
+
+
+def learn_what_is_slow(experiment: Experiment, report: StoredReport) -> bool:
+    """Keep the latency beyond which searches are slow once it is known; return whether that is now: count all anew."""
+    if report.slow_ms is not None or experiment.kind == Experiment.Kind.INTERLEAVING:
+        return False
+    slow_ms = find_slow_ms(list(islice(read_champion_latencies(experiment), FIRST_SEARCHES)))
+    return slow_ms is not None and bool(StoredReport.objects.filter(pk=report.pk).update(slow_ms=slow_ms))
+
+
+def read_champion_latencies(experiment: Experiment) -> Iterator[float]:
+    """Yield how long the champion's searches took, in ms and from the first on, without lesser answers."""
+    champion = experiment.variants.filter(is_champion=True).values_list("name", flat=True).first()
+    rows = SearchLog.objects.of_experiment(experiment.name, experiment.started_at).filter(notice="")
+    rows = rows.exclude(latency_ms=None).order_by("timestamp", "query_id")
+    for label, latency_ms in rows.values_list("variant", "latency_ms").iterator():
+        if latency_ms is not None and find_variant(label, experiment.name) == champion:
+            yield latency_ms
 
 
 def find_stale_days(experiment: Experiment, since: datetime | None) -> list[date]:
@@ -109,14 +150,11 @@ def find_stale_days(experiment: Experiment, since: datetime | None) -> list[date
 
 
 def sum_day(experiment: Experiment, day: date) -> Iterator[dict[str, Any]]:
-    """Yield the sums of every visitor who searched in the experiment on this day.
-
-    What was done after a variant was stopped, and saw the champion's ranking, is in none; who did no more has zeros.
-    """
+    """Yield the sums of every visitor who searched in the experiment on this day; zeros of who came after a stop."""
     start = datetime.combine(day, time(), UTC)
     searches = SearchLog.objects.of_experiment(experiment.name, experiment.started_at)
     rows = searches.between(start, start + timedelta(days=1))
-    found = read_searches(rows, lambda label: find_variant(label, experiment.name), find_stops(experiment))
+    found = read_searches(rows, lambda label: find_variant(label, experiment.name), Rules.of(experiment))
     for client_id, sums in sum_visitors(found):
         for variant, each in sums.items():
             yield {"client_id": client_id, "variant": variant, **asdict(each)}
@@ -172,7 +210,7 @@ def add_search(sums: Sums, search: Search, deeds: Deeds) -> None:
     sums.zero_searches += search.total == 0
     sums.abandoned_searches += bool(search.total) and deeds.clicks == 0
     sums.degraded_searches += bool(search.notice)
-    sums.slow_searches += (search.latency_ms or 0) > SLOW_MS
+    sums.slow_searches += search.is_slow
     sums.impressions += deeds.impressions
     sums.clicks += deeds.clicks
     sums.adds += deeds.adds
@@ -194,19 +232,16 @@ def credit_teams(teams: Mapping[str, str], actions: Iterable[tuple[str, str]]) -
 
 
 def read_searches(
-    rows: models.QuerySet[SearchLog], name_variant: Callable[[str], str], stops: Mapping[str, datetime] | None = None
+    rows: models.QuerySet[SearchLog], name_variant: Callable[[str], str], rules: Rules | None = None
 ) -> Iterator[Search]:
-    """Yield the searches whose label names a variant, each visitor's together in the order of time.
-
-    `stops`: when variants were stopped.
-    """
-    stops = stops or {}
+    """Yield the searches whose label names a variant, each visitor's together in the order of time."""
+    rules = rules or Rules()
     for row in rows.order_by("client_id", "timestamp").values(*COLUMNS).iterator():
         if variant := name_variant(row.pop("variant")):
             attributes, at = row.pop("query_attributes"), row.pop("timestamp")
             teams = attributes.get("teams", {}) if isinstance(attributes, dict) else {}
-            is_late = variant in stops and at >= stops[variant]
-            yield Search(variant=variant, at_s=at.timestamp(), teams=teams, is_late=is_late, **row)
+            is_late, is_slow = rules.is_late(variant, at), rules.is_slow(row.pop("latency_ms"))
+            yield Search(variant=variant, at_s=at.timestamp(), teams=teams, is_late=is_late, is_slow=is_slow, **row)
 
 
 def find_variant(label: str, experiment: str) -> str:

@@ -67,6 +67,9 @@ class ReportSerializer(serializers.Serializer[object]):
     comparisons = serializers.ListField(
         child=serializers.DictField(), required=False, help_text="A metric of a variant beside the champion's, each."
     )
+    slow_ms = serializers.FloatField(
+        required=False, allow_null=True, help_text="What the slow guardrail calls slow; null until that is known."
+    )
     guardrails = serializers.DictField(required=False, help_text="By variant and metric.")
     days = serializers.ListField(child=serializers.DictField(), required=False, help_text="As known after each day.")
     queries = serializers.DictField(required=False, help_text="That gained and lost clicks, by variant.")

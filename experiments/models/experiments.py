@@ -21,7 +21,7 @@ SHARE = (MinValueValidator(0.0), MaxValueValidator(1.0))
 class Metric(models.TextChoices):
     """What an experiment is decided by; each is a sum per visitor, or a ratio of two."""
 
-    CTR = "ctr", "clicks per search"
+    CTR = "ctr", "searches with a click"
     ADD_RATE = "add_rate", "visitors who add to their cart"
     CONVERSION = "conversion", "visitors who buy"
     PURCHASES = "purchases", "purchases per visitor"
@@ -125,6 +125,14 @@ class Experiment(models.Model):
             self.to_plan((Arm("any"),))
         except ValueError as error:
             raise ValidationError(str(error)) from error
+        self._check_share()
+
+    def _check_share(self) -> None:
+        """Raise ValidationError for a share below that of what runs: whom it sends away would be counted no more."""
+        mine = Experiment.objects.filter(pk=self.pk, status=self.Status.RUNNING)
+        now = mine.values_list("traffic_share", flat=True).first()
+        if now is not None and self.traffic_share is not None and self.traffic_share < now:
+            raise ValidationError(f"It runs with a traffic share of {now:g}, which can only grow: stop it instead.")
 
 
 class Variant(models.Model):

@@ -43,7 +43,7 @@ class VisitorDay(models.Model):
     abandoned_searches = models.PositiveIntegerField(default=0, help_text="With results, and without a click.")
     zero_searches = models.PositiveIntegerField(default=0, help_text="Without results.")
     degraded_searches = models.PositiveIntegerField(default=0, help_text="Answered without the index.")
-    slow_searches = models.PositiveIntegerField(default=0)
+    slow_searches = models.PositiveIntegerField(default=0, help_text="Longer than the report's slow_ms.")
     impressions = models.PositiveIntegerField(default=0)
     clicks = models.PositiveIntegerField(default=0)
     adds = models.PositiveIntegerField(default=0)
@@ -70,6 +70,7 @@ class StoredReport(models.Model):
     experiment = models.OneToOneField(Experiment, on_delete=models.CASCADE, related_name="report")
     content = models.JSONField(default=dict)
     rolled_up_to = models.DateTimeField(null=True, help_text="Events received before it are counted.")
+    slow_ms = models.FloatField(null=True, help_text="The champion's p95 in its first searches, 100 at least.")
     made_at = models.DateTimeField(default=timezone.now)
 
     def __str__(self) -> str:

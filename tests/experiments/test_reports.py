@@ -188,6 +188,20 @@ def test_a_variant_that_does_harm_stops_itself_and_says_why():
     assert "b was stopped: guardrail zero_results" in again["sentence"]
 
 
+@pytest.mark.parametrize(("latency_ms", "is_stopped"), [(450.0, True), (105.0, False)])
+def test_a_variant_that_keeps_shoppers_waiting_is_stopped_and_a_few_ms_are_no_harm(latency_ms, is_stopped):
+    experiment = make_experiment()
+    times = {"a": [20.0] * 19 + [30.0], "b": [20.0] * 17 + [latency_ms - 5.0] * 2 + [latency_ms]}
+    for variant, latencies in times.items():
+        for number in range(1200):
+            took = latencies[number % 20]
+            log_search(f"{variant}{number // 2}", f"ranking:{variant}", latency_ms=took)
+    found = refresh(experiment).content
+    assert found["slow_ms"] == 100.0
+    assert (Experiment.objects.get().status == Experiment.Status.STOPPED) == is_stopped
+    assert ("guardrail slow" in Experiment.objects.get().stop_reason) == is_stopped
+
+
 def test_a_broken_split_stops_nothing_by_itself():
     experiment = make_experiment()
     for number in range(600):

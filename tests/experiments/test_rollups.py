@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import connection
+from django.db.models import Sum
 from django.utils import timezone
 
 from experiments import analytics, rollups
 from experiments.cumulative import BEFORE
+from experiments.latencies import FIRST_SEARCHES
 from experiments.models import Event, Experiment, SearcherDay, SearchLog, StoredReport, VisitorDay
 from experiments.retention import erase, prune
 from experiments.rollups import credit_teams, find_variant, roll_up
@@ -37,9 +39,48 @@ def test_what_a_visitor_did_is_summed():
     assert roll_up(experiment) == 1
     row = day_of("v1")
     assert (row.variant, row.searches, row.clicked_searches, row.clicks) == ("a", 3, 1, 2)
-    assert (row.zero_searches, row.abandoned_searches, row.slow_searches, row.degraded_searches) == (1, 1, 1, 1)
+    assert (row.zero_searches, row.abandoned_searches, row.degraded_searches) == (1, 1, 1)
     assert (row.impressions, row.adds, row.purchases, row.revenue_cents) == (1, 1, 1, 1250)
     assert row.click_rr == pytest.approx(1 / 2)
+
+
+def log_latencies(experiment: Experiment, variant: str, latencies_ms: list[float], first: datetime = MONDAY) -> None:
+    """Log a search a minute, of visitors with 10 each."""
+    SearchLog.objects.bulk_create(
+        SearchLog(
+            query_id=f"{variant}{first:%d}-{number}", client_id=f"{variant}{number // 10}", text=f"{number}", total=3,
+            variant=f"{experiment.name}:{variant}", timestamp=first + timedelta(minutes=number), latency_ms=latency_ms,
+        )
+        for number, latency_ms in enumerate(latencies_ms)
+    )  # fmt: skip
+
+
+def count_slow() -> dict[str, int]:
+    rows = VisitorDay.objects.values("variant").annotate(slow=Sum("slow_searches"))
+    return {row["variant"]: row["slow"] for row in rows}
+
+
+def test_slow_is_what_the_champions_first_searches_hardly_are():
+    experiment = make_experiment()
+    log_latencies(experiment, "a", [200.0] * 460 + [300.0] * 15 + [900.0] * 24)
+    log_latencies(experiment, "b", [301.0] * 50)
+    roll_up(experiment)
+    assert count_slow() == {"a": 0, "b": 0}  # nobody knows yet
+    log_latencies(experiment, "a", [900.0] + [10.0] * 50, first=MONDAY + timedelta(days=1))
+    roll_up(experiment)
+    assert StoredReport.objects.get().slow_ms == 300.0
+    assert count_slow() == {"a": 25, "b": 50}  # the day before is counted anew
+    roll_up(experiment)
+    assert StoredReport.objects.get().slow_ms == 300.0
+
+
+def test_what_feels_instantaneous_is_never_slow():
+    experiment = make_experiment()
+    log_latencies(experiment, "a", [8.0] * FIRST_SEARCHES)
+    log_latencies(experiment, "b", [60.0, 99.0, 101.0])
+    roll_up(experiment)
+    assert StoredReport.objects.get().slow_ms == 100.0
+    assert count_slow() == {"a": 0, "b": 1}
 
 
 def test_each_visitor_has_one_row_a_day():

@@ -186,3 +186,16 @@ def test_a_lone_zero_in_a_small_arm_stops_nothing():
     # 1 % of visitors go to the variant: the first 50 buy nothing in more than a third of all tests.
     found = check_guardrail(make_mean(5000, 100), make_mean(50, 0), margin=0.0, is_higher_better=True)
     assert found.state == UNDECIDED
+
+
+def test_what_is_allowed_does_no_harm_however_good_the_champion_is():
+    def check(champion: MeanStatistic, variant: MeanStatistic, allowed: float | None = 0.075) -> str:
+        return check_guardrail(champion, variant, margin=0.5, is_higher_better=False, allowed=allowed).state
+
+    champion, variant = MeanStatistic(20_000, 20, 20), MeanStatistic(20_000, 200, 200)  # 0.1 % and 1 %
+    assert check(champion, variant, allowed=None) == HARMED
+    assert check(champion, variant) == SAFE
+    much_worse = MeanStatistic(20_000, 2000, 2000)
+    assert check(champion, much_worse) == HARMED
+    assert check(much_worse, much_worse) == SAFE
+    assert check(champion, MeanStatistic(200, 16, 16)) == UNDECIDED
