@@ -18,6 +18,7 @@ from experiments.analysis import GUARDED, METRICS, MetricPlan
 from experiments.latencies import FIRST_SEARCHES
 from experiments.models import Experiment
 from experiments.offline_pages import OfflineResult
+from experiments.stats.effects import ALPHA
 from experiments.verdicts import describe_ends, tell_percent
 from retrieval.plots import Line, draw_lines
 
@@ -104,11 +105,7 @@ class ReportPage:
         return [] if self.is_blank else [self._describe(one) for one in self.content.get("comparisons", [])]
 
     def _describe(self, one: dict[str, Any]) -> MetricRow:
-        plan = PLANS[one["metric"]]
-        interval, verdict = one["interval"], ""
-        if interval and (interval["low"] > 0 or interval["high"] < 0):
-            verdict = "better" if (interval["low"] > 0) == plan.is_higher_better else "worse"
-        ends = one["lift_interval"]
+        plan, ends, p_value = PLANS[one["metric"]], one["lift_interval"], self._find_p_value(one)
         return MetricRow(
             one["variant"],
             plan.label,
@@ -116,12 +113,18 @@ class ReportPage:
             show(plan, one["variant_value"]),
             "" if one["lift"] is None else f"{tell_percent(one['lift'], '+')} %",
             f"{describe_ends(ends['low'], ends['high'], '+')} %" if ends else "",
-            "" if one["adjusted_p_value"] is None else f"{one['adjusted_p_value']:.3f}",
-            verdict,
+            "" if p_value is None else f"{p_value:.3f}",
+            _judge(one, plan, p_value),
             one["metric"] == self.experiment.metric,
             one["variant"] in self.content.get("stopped", {}),
             one["note"],
         )
+
+    def _find_p_value(self, one: dict[str, Any]) -> float | None:
+        """Return the p-value of a line: what decides allows for the variants, as its interval does, others for all."""
+        if one["metric"] != self.experiment.metric or not one["interval"]:
+            return None if one["adjusted_p_value"] is None else float(one["adjusted_p_value"])
+        return min(1.0, float(one["interval"]["p_value"]) * max(len(self.content["variants"]) - 1, 1))
 
     @property
     def counted(self) -> Iterator[tuple[str, bool, list[int]]]:
@@ -168,6 +171,14 @@ class ReportPage:
             one["champion_products"] = [(sku, titles.get(sku, sku)) for sku in one["champion_list"]]
             one["variant_products"] = [(sku, titles.get(sku, sku)) for sku in one["variant_list"]]
         return [(variant, name, each[name]) for variant, each in sorted(found.items()) for name in ("gained", "lost")]
+
+
+def _judge(one: dict[str, Any], plan: MetricPlan, p_value: float | None) -> str:
+    """Return better or worse where both the interval and the p-value of a line say so, else ''."""
+    interval = one["interval"]
+    if not interval or p_value is None or p_value >= ALPHA or interval["low"] <= 0 <= interval["high"]:
+        return ""
+    return "better" if (interval["low"] > 0) == plan.is_higher_better else "worse"
 
 
 def list_reports() -> list[ReportPage]:
