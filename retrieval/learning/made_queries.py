@@ -190,7 +190,8 @@ def _span_and_type(shelves: Shelves, product_id: int, rng: random.Random) -> lis
 
 Form = Callable[[Shelves, int, random.Random], list[Condition]]
 FORMS: dict[str, tuple[float, Form]] = {
-    "type": (1.0, lambda shelves, product_id, rng: _pick(shelves, product_id, rng, "category")),
+    "type": (3.0, lambda shelves, product_id, rng: _pick(shelves, product_id, rng, "category")),
+    "brand": (0.5, lambda shelves, product_id, rng: _pick(shelves, product_id, rng, "brand")),
     "brand and type": (2.0, lambda shelves, product_id, rng: _pick(shelves, product_id, rng, "brand", "category")),
     "attribute and type": (
         2.0,

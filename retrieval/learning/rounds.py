@@ -15,6 +15,7 @@ import numpy.typing as npt
 from retrieval.engine.files import write_atomically
 from retrieval.engine.text import Analyzer, full_text
 from retrieval.engine.types import Document
+from retrieval.learning.calibration import CalibratedTeacher, calibrate
 from retrieval.learning.examples import LabelledQuery
 from retrieval.learning.negatives import Corpus, MiningSettings, Teacher, build_corpus, mine
 from retrieval.learning.rows import TrainingSet, build_training_set, find_usable
@@ -101,18 +102,31 @@ class Rounds:
         negatives = self._read(number) or self._mine(number, towers, seed)
         count = self.settings.round_steps * self.settings.batch_size
         learned = build_training_set(self.queries, self.texts, negatives, count=count, seed=seed)
-        if self.teacher is not None and self.settings.distillation:
+        if self.settings.distillation:
             learned = replace(learned, rows=replace(learned.rows, margins=self._find_margins(number, learned)))
         self._tell(number, "learning")
         return learned
 
-    def _find_margins(self, number: int, learned: TrainingSet) -> Floats:
-        """Return the teacher's margins of the rows, kept so that it is asked once."""
+    def _find_teacher(self, number: int) -> Teacher | None:
+        """Return the teacher with log-odds for scores; one that cannot tell right from wrong here teaches nothing."""
+        if self.teacher is not None and not isinstance(self.teacher, CalibratedTeacher):
+            self._tell(number, "learning what the teacher's scores mean")
+            queries = find_usable(self.queries, self.documents, are_mined=True)
+            self.teacher = calibrate(
+                self.teacher, queries, self.documents, seed=self.settings.seed, on_query=self._stop_if_cancelled
+            )
+            if self.teacher is None:
+                self._tell(number, "the teacher cannot tell right from wrong here: going on without it")
+        return self.teacher
+
+    def _find_margins(self, number: int, learned: TrainingSet) -> Floats | None:
+        """Return the teacher's margins of the rows, kept so that it is asked once; None without a teacher."""
         path = self.folder / f"margins-{number + 1}.npy"
         if not path.is_file():
+            if (teacher := self._find_teacher(number)) is None:
+                return None
             self._tell(number, f"asking the teacher about {len(learned.rows):,} pairs")
-            assert self.teacher is not None
-            margins = measure_margins(learned, self.documents, self.teacher, self._stop_if_cancelled)
+            margins = measure_margins(learned, self.documents, teacher, self._stop_if_cancelled)
             with (unfinished := path.with_suffix(".tmp")).open("wb") as file:
                 np.save(file, margins)
             unfinished.replace(path)
@@ -120,14 +134,14 @@ class Rounds:
         return found
 
     def _mine(self, number: int, towers: Towers, seed: int) -> dict[str, list[int]]:
-        corpus = self._find_corpus(number)
+        teacher, corpus = self._find_teacher(number), self._find_corpus(number)
         self._tell(number, f"embedding {len(corpus):,} products to find hard negatives")
         texts = [self.texts[product_id] for product_id in corpus.product_ids.tolist()]
         corpus = corpus.with_vectors(towers.encode_products(texts, self._stop_if_cancelled))
         queries = find_usable(self.queries, self.texts, are_mined=True)
         self._tell(number, f"finding hard negatives of {len(queries):,} queries")
         mining = replace(self.mining, seed=self.mining.seed + seed)
-        negatives = mine(queries, corpus, towers, self.teacher, mining, on_query=self._stop_if_cancelled)
+        negatives = mine(queries, corpus, towers, teacher, mining, on_query=self._stop_if_cancelled)
         write_atomically(self._path(number), json.dumps(negatives))
         return negatives
 

@@ -278,14 +278,14 @@ def test_a_training_killed_in_a_round_goes_on_in_it(base, tmp_path, step, resume
 
 
 class WordTeacher:
-    """Gives 5 for each word of the query that the text has."""
+    """Gives `worth` for each word of the query that the text has."""
 
-    def __init__(self) -> None:
-        self.asked: list[str] = []
+    def __init__(self, worth: float = 5.0) -> None:
+        self.worth, self.asked = worth, list[str]()
 
     def score(self, query, documents):
         self.asked.append(query)
-        return np.array([5.0 * sum(word in text for word in query.split()) for _, text in documents], np.float32)
+        return np.array([self.worth * sum(word in text for word in query.split()) for _, text in documents], np.float32)
 
 
 def test_a_teachers_margins_are_asked_once_and_learned_from(base, tmp_path):
@@ -293,12 +293,31 @@ def test_a_teachers_margins_are_asked_once_and_learned_from(base, tmp_path):
     learn_in_rounds(base, tmp_path / "taught", teacher=teacher)
     margins = np.load(tmp_path / "taught" / "margins-1.npy")
     assert margins.shape == (48,)
-    assert set(margins.tolist()) == {5.0}  # what answers has the word, what was mined and kept has not
+    assert len(set(margins.tolist())) == 1  # what answers has the word, what was mined and kept has not
+    assert margins[0] > 2.0  # in log-odds
     alone = learn_in_rounds(base, tmp_path / "alone", replace(SETTINGS, distillation=0.0), teacher=WordTeacher())
     assert not (alone.parent / "margins-1.npy").exists()
     asked = len(teacher.asked)
     learn_in_rounds(base, tmp_path / "taught", teacher=teacher)
     assert len(teacher.asked) == asked
+
+
+@pytest.mark.parametrize("scale", [0.01, 100.0])
+def test_a_teacher_means_the_same_whatever_its_scale(base, tmp_path, scale):
+    learn_in_rounds(base, tmp_path / "plain", teacher=WordTeacher())
+    learn_in_rounds(base, tmp_path / "scaled", teacher=WordTeacher(5.0 * scale))
+    for name in ("negatives-1.json", "negatives-2.json"):
+        assert (tmp_path / "plain" / name).read_text() == (tmp_path / "scaled" / name).read_text()
+    plain, scaled = (np.load(tmp_path / name / "margins-1.npy") for name in ("plain", "scaled"))
+    np.testing.assert_allclose(plain, scaled, rtol=1e-3)
+
+
+def test_a_teacher_that_tells_nothing_apart_is_left_out(base, tmp_path):
+    phases: list[str] = []
+    learn_in_rounds(base, tmp_path / "taught", teacher=WordTeacher(0.0), on_phase=phases.append)
+    assert "round 1 of 2: the teacher cannot tell right from wrong here: going on without it" in phases
+    learn_in_rounds(base, tmp_path / "alone")
+    assert_same_weights(tmp_path / "taught", tmp_path / "alone")
 
 
 def test_mining_stops_when_cancelled(base, tmp_path):

@@ -1,0 +1,59 @@
+"""A teacher's scores as log-odds, whatever they were."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from retrieval.learning.calibration import calibrate, fit_log_odds
+from retrieval.learning.examples import LabelledQuery
+from tests.fakes import make_document
+
+DOCUMENTS = {number: make_document(number, "right" if number <= 10 else "wrong") for number in range(1, 41)}
+QUERIES = [
+    LabelledQuery(f"query {number}", {number: 3.0, number + 10: 0.0, number + 20: 0.0}, "test")
+    for number in range(1, 11)
+]
+
+
+class Opinion:
+    def __init__(self, right: float, wrong: float) -> None:
+        self.right, self.wrong = right, wrong
+
+    def score(self, query, documents):
+        return np.array([self.right if text.startswith("right") else self.wrong for _, text in documents], np.float32)
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(4.0, 1.0), (0.5, -2.0), (30.0, 0.0)])
+def test_log_odds_are_found_again(slope, offset):
+    rng = np.random.default_rng(1)
+    scores = rng.normal(0, 2 / slope, 20_000) - offset / slope
+    is_right = rng.random(20_000) < 1 / (1 + np.exp(-(slope * scores + offset)))
+    found = fit_log_odds(scores, is_right)
+    np.testing.assert_allclose(found, (slope, offset), rtol=0.1, atol=0.1)
+
+
+def test_scores_that_part_all_pairs_stay_finite():
+    # 9 right and 9 wrong, targets 10/11 and 1/11: the log-odds are ln 10 on either side.
+    slope, offset = fit_log_odds(np.repeat([1.0, 0.0], 9), np.repeat([True, False], 9))
+    assert slope + offset == pytest.approx(np.log(10), abs=1e-3)
+    assert offset == pytest.approx(-np.log(10), abs=1e-3)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(0.1, -0.1), (9.0, 3.0)])
+def test_a_teacher_is_put_on_the_scale_of_log_odds(right, wrong):
+    teacher = calibrate(Opinion(right, wrong), QUERIES, DOCUMENTS, seed=1)
+    assert teacher is not None
+    high, low = teacher.score("query 1", [("", "right one"), ("", "wrong one")])
+    assert high > 1.5
+    assert low < -1.5
+    assert high - low > 4
+
+
+@pytest.mark.parametrize("opinion", [Opinion(1.0, 1.0), Opinion(0.0, 1.0)])
+def test_a_teacher_that_knows_nothing_or_the_opposite_is_refused(opinion):
+    assert calibrate(opinion, QUERIES, DOCUMENTS, seed=1) is None
+
+
+def test_without_known_answers_nothing_is_calibrated():
+    assert calibrate(Opinion(1.0, 0.0), [LabelledQuery("lamp", {99: 3.0}, "test")], DOCUMENTS, seed=1) is None
