@@ -43,6 +43,10 @@ class OfflineResult:
     def content(self) -> dict[str, Any]:
         return dict(self.evaluation.content)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the evaluation for programs: on which judgements it was made and when, and all that was found."""
+        return {"judgement_set": self.judgement_set, "made_at": self.made_at, **self.content}
+
     @property
     def judgement_set(self) -> str:
         return self.evaluation.judgement_set.name

@@ -18,17 +18,13 @@ from experiments.analysis import GUARDED, METRICS, MetricPlan
 from experiments.latencies import FIRST_SEARCHES
 from experiments.models import Experiment
 from experiments.offline_pages import OfflineResult
+from experiments.report_rows import LEFT_OUT
 from experiments.stats.effects import ALPHA
 from experiments.verdicts import describe_ends, tell_percent
 from retrieval.plots import Line, draw_lines
 
-CSV_COLUMNS = (
-    "variant", "metric", "champion", "value", "difference", "difference_low", "difference_high", "lift", "lift_low",
-    "lift_high", "p_value", "adjusted_p_value", "note",
-)  # fmt: skip
 LABELS = {metric.key: metric.label for metric in (*METRICS, *GUARDED)}
 PLANS: dict[str, MetricPlan] = {metric.key: metric for metric in METRICS}
-LEFT_OUT = ("outliers", "programs", "late")
 FUNNEL = ("searched", "clicked", "added", "bought")
 NO_REPORT = {"state": "no visitors", "sentence": "No report has been made yet: that is done every few minutes."}
 
@@ -70,7 +66,7 @@ class ReportPage:
     def to_dict(self) -> dict[str, Any]:
         """Return the report for programs: whose it is, and all that was found."""
         facts = {"experiment": self.experiment.name, "status": self.experiment.status, "made_at": self.made_at}
-        return facts | self.content
+        return facts | self.content | ({"offline": self.offline.to_dict()} if self.offline else {})
 
     @property
     def metric_label(self) -> str:
@@ -94,10 +90,10 @@ class ReportPage:
         if self.is_interleaving:
             points = [[day["share"], day["low"], day["high"]] if day["share"] is not None else None for day in days]
             variant = self.content["variants"][-1]
-            return [_draw(f"Visitors who prefer {variant}, less those who do not", "% of visitors", points)]
+            return [_draw(f"Visitors who prefer {variant}, less those who do not", "% of visitors", points, days)]
         return [
-            _draw(f"{variant}: lift of {self.metric_label}", "lift, %", [day["lifts"].get(variant) for day in days])
-            for variant in self.content["variants"][1:]
+            _draw(f"{name}: lift of {self.metric_label}", "lift, %", [day["lifts"].get(name) for day in days], days)
+            for name in self.content["variants"][1:]
         ]
 
     @property
@@ -187,17 +183,6 @@ def list_reports() -> list[ReportPage]:
     return [ReportPage.of(one) for one in sorted(found, key=lambda one: (not one.is_running, -one.pk))]
 
 
-def to_rows(content: dict[str, Any]) -> Iterator[list[Any]]:
-    """Yield the report's comparisons as rows of CSV_COLUMNS."""
-    for one in content.get("comparisons", []):
-        interval, ends, effect = one["interval"] or {}, one["lift_interval"] or {}, one["difference"] or {}
-        yield [
-            one["variant"], one["metric"], one["champion_value"], one["variant_value"], effect.get("estimate"),
-            interval.get("low"), interval.get("high"), one["lift"], ends.get("low"), ends.get("high"),
-            interval.get("p_value"), one["adjusted_p_value"], one["note"],
-        ]  # fmt: skip
-
-
 def show(plan: MetricPlan, value: float | None) -> str:
     """Return a metric's value as people read it."""
     if value is None:
@@ -210,11 +195,12 @@ def show(plan: MetricPlan, value: float | None) -> str:
     return f"{value:.3f}"
 
 
-def _draw(title: str, unit: str, points: list[list[float | None] | None]) -> SafeString:
+def _draw(title: str, unit: str, points: list[list[float | None] | None], days: list[dict[str, Any]]) -> SafeString:
     known = [(number, found) for number, found in enumerate(points, 1) if found]
     lines = []
     for place, name in enumerate(("estimate", "low end", "high end")):
         reached = [(number, found[place]) for number, found in known]
         lines.append(Line(name, [(number, 100 * end) for number, end in reached if end is not None]))
     described = "The estimate at the end of each day with the ends of its 95 % interval, which holds at every look."
-    return draw_lines(title, described, lines, x_label="day", y_label=unit, y_range=(-1, 1))
+    spanned = f"day with visitors, {days[0]['day']} to {days[-1]['day']}"
+    return draw_lines(title, described, lines, x_label=spanned, y_label=unit, y_range=(-1, 1))

@@ -106,10 +106,7 @@ def make_report(experiment: Experiment) -> tuple[dict[str, Any], dict[str, dict[
         {
             **asdict(verdict),
             "variants": names,
-            "visitors": {name: len(columns["searches"]) for name, columns in sample.visitors.items()},
-            "outliers": dict(sample.outliers),
-            "programs": dict(sample.programs),
-            "late": dict(sample.late),
+            **count_visitors(sample),
             "stopped": stopped,
             "simulated": VisitorDay.objects.filter(experiment=experiment, is_simulated=True).exists(),
             "ratio": ratio,
@@ -135,6 +132,16 @@ def read_days(experiment: Experiment, variants: Sequence[str]) -> VisitorDays:
     """Return the experiment's visitor days."""
     rows = VisitorDay.objects.filter(experiment=experiment).order_by("pk")
     return collect(rows.values_list("variant", "client_id", "day", *SUMS).iterator(chunk_size=20_000), variants)
+
+
+def count_visitors(sample: Sample) -> dict[str, dict[str, int]]:
+    """Return how many visitors of each variant count, and how many were left out for what reason."""
+    return {
+        "visitors": {name: len(columns["searches"]) for name, columns in sample.visitors.items()},
+        "outliers": dict(sample.outliers),
+        "programs": dict(sample.programs),
+        "late": dict(sample.late),
+    }
 
 
 def check_ratio(sample: Sample, variants: Sequence[Variant]) -> dict[str, Any]:
@@ -197,6 +204,7 @@ def _report_interleaving(
         "variants": names,
         "preference": asdict(found),
         "days": series,
+        **count_visitors(draw_sample(days.find_last())),
         "ratio": {"is_broken": False, "note": "every visitor sees both rankings"},
         "simulated": VisitorDay.objects.filter(experiment=experiment, is_simulated=True).exists(),
     }, {name: {} for name in names}

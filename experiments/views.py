@@ -21,7 +21,8 @@ from experiments.analytics_tables import TABLES
 from experiments.forcing import BadLinkError, force, read_link_token
 from experiments.models import Experiment
 from experiments.offline_pages import OfflinePage
-from experiments.report_pages import CSV_COLUMNS, ReportPage, list_reports, to_rows
+from experiments.report_pages import ReportPage, list_reports
+from experiments.report_rows import to_rows
 from retrieval.engine.types import EngineError
 from retrieval.evaluation.judgements import JudgementsError
 
@@ -59,7 +60,7 @@ def report_json(request: HttpRequest, name: str) -> JsonResponse:
 @login_required(login_url="reports:login")
 @reads_reports
 def report_csv(request: HttpRequest, name: str) -> HttpResponse:
-    return _make_csv(name, [CSV_COLUMNS, *to_rows(ReportPage.of(_find(name)).content)])
+    return _make_csv(name, to_rows(ReportPage.of(_find(name)).to_dict()))
 
 
 @never_cache

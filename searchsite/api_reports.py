@@ -74,6 +74,7 @@ class ReportSerializer(serializers.Serializer[object]):
     days = serializers.ListField(child=serializers.DictField(), required=False, help_text="As known after each day.")
     queries = serializers.DictField(required=False, help_text="That gained and lost clicks, by variant.")
     funnel = serializers.DictField(required=False, help_text="Visitors by variant and step.")
+    offline = serializers.DictField(required=False, help_text="The last offline evaluation of its variants.")
     preference = serializers.DictField(required=False, help_text="What visitors chose from, of an interleaving.")
 
 

@@ -14,7 +14,7 @@ from experiments.cumulative import BEFORE, SUMS, collect
 from experiments.models import Experiment, StoredReport, VisitorDay
 from experiments.preference import prefer
 from experiments.reports import make_report, refresh, refresh_running
-from experiments.verdicts import Facts, say
+from experiments.verdicts import GAINS, Facts, say
 from tests.experiments.log_factories import MONDAY, log_event, log_search, make_experiment
 
 pytestmark = pytest.mark.django_db
@@ -288,9 +288,22 @@ def test_a_report_without_variants_to_compare_says_so():
     assert say(Facts("conversion", 0.05, False, [], 0, {})).state == "no visitors"
 
 
-@pytest.mark.parametrize("metric", ["ctr", "add_rate", "conversion", "purchases", "revenue", "click_rr", "zero_results",
-                                    "abandoned"])  # fmt: skip
-def test_every_metric_can_decide(metric):
+@pytest.mark.parametrize(
+    ("metric", "column", "value"),
+    [
+        ("ctr", "clicked_searches", 1), ("add_rate", "adds", 1), ("conversion", "purchases", 1),
+        ("purchases", "purchases", 2), ("revenue", "revenue_cents", 900), ("click_rr", "click_rr", 0.5),
+        ("zero_results", "zero_searches", 1), ("abandoned", "abandoned_searches", 1),
+    ],
+)  # fmt: skip
+def test_every_metric_can_decide(metric, column, value):
     experiment = make_experiment(metric=metric)
-    fill(experiment, {"a": 0.1, "b": 0.1}, visitors=50)
-    assert report(experiment)["sentence"]
+    better, worse = ("b", "a") if metric not in ("zero_results", "abandoned") else ("a", "b")
+    fill(experiment, {"a": 0.0, "b": 0.0}, visitors=200)
+    VisitorDay.objects.update(clicked_searches=0)
+    often, seldom = VisitorDay.objects.filter(variant=better), VisitorDay.objects.filter(variant=worse)
+    often.exclude(client_id__endswith="7").update(**{column: value})
+    seldom.filter(client_id__endswith="7").update(**{column: value})
+    found = report(experiment)
+    assert found["state"] == "winner"
+    assert found["sentence"].startswith(f"b {GAINS[metric]}: ")

@@ -104,12 +104,27 @@ def test_a_forged_link_is_refused_with_the_cure(client):
     assert b"make a new one in the admin" in answer.content
 
 
+def find_links(browser: Client) -> list[str]:
+    """Return where the results of a search for mugs lead, best first."""
+    page = browser.get("/search/?q=mug").content.decode()
+    return [part.split('href="')[1].split('"')[0] for part in page.split('class="card"')[1:]]
+
+
+def find_best(variant: str) -> str:
+    """Return the address of the product that a variant puts first, as staff see it."""
+    staff = shop_as(100)
+    staff.get(reverse("reports:see", args=[make_link_token("words", variant)]))
+    return find_links(staff)[0].split("?")[0]
+
+
 def test_interleaved_results_are_credited_to_their_side(filled):
     experiment = make(kind=Experiment.Kind.INTERLEAVING)
-    for number in range(12):
+    best = {variant: find_best(variant) for variant in ("own", "words")}
+    assert best["own"] != best["words"]
+    for number in range(12):  # 9 choose what the variant puts first, 3 what the champion does
         browser = shop_as(number)
-        page = browser.get("/search/?q=mug").content.decode()
-        browser.get(page.split('class="card"')[1].split('href="')[1].split('"')[0])
+        wanted = best["words" if number % 4 else "own"]
+        browser.get(next(link for link in find_links(browser) if link.split("?")[0] == wanted))
     flush_recorded()
     search = SearchLog.objects.first()
     assert search is not None
@@ -117,7 +132,8 @@ def test_interleaved_results_are_credited_to_their_side(filled):
     assert set(search.query_attributes["teams"].values()) <= {"a", "b", "neither"}
     content = refresh(experiment).content
     preference = content["preference"]
-    assert preference["wins"] + preference["losses"] + preference["ties"] == 12
+    assert (preference["wins"], preference["losses"], preference["ties"]) == (9, 3, 0)
+    assert content["sentence"].startswith("Not yet: +50.0 % of visitors")
 
 
 def test_the_report_page_needs_the_permission_and_no_admin(filled, client):
@@ -140,8 +156,8 @@ def test_the_report_page_needs_the_permission_and_no_admin(filled, client):
     assert "Guardrails" in found
     assert json.loads(page.get(reverse("reports:json", args=["words"])).content)["experiment"] == "words"
     table = page.get(reverse("reports:csv", args=["words"])).content.decode().splitlines()
-    assert table[0].startswith("variant,metric,champion")
-    assert len(table) == 9
+    assert table[0].startswith("table,variant,name,day,champion")
+    assert sum(row.startswith("metrics,words,") for row in table) == 8
     assert page.get(reverse("reports:report", args=["nothing"])).status_code == 404
 
 
