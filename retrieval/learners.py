@@ -9,7 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from retrieval import live, registry
+from retrieval.embedding import embed_texts
 from retrieval.engine.config import RERANK_BLEND, RERANK_DEPTH
 from retrieval.engine.encoders import TwoTowerEncoder
 from retrieval.engine.exported import EncoderError
@@ -99,15 +102,17 @@ class TwoTowerLearner:
             step = number * settings.round_steps
             on_round(step, TowersNow(towers, self.base, f"step-{step}", self.base.max_tokens))
 
+        texts = training_texts(lesson.collected.documents, self.base)
         train_in_rounds(
             lesson.base,
             lesson.collected.queries,
             lesson.collected.documents,
             settings,
             lesson.folder,
-            texts=training_texts(lesson.collected.documents, self.base),
+            texts=texts,
             teacher=find_teacher(),
             analyzer=get_analyzer(),
+            embed_first=lambda product_ids, tick: embed_with(self.base, texts, product_ids, tick),
             on_step=lambda step: recorder.add_step(step.number, step.total, step.loss),
             on_phase=recorder.tell_phase,
             on_round=tell,
@@ -120,6 +125,27 @@ class TwoTowerLearner:
 
     def describe(self) -> dict[str, Any]:
         return {"towers": self.settings.towers, "dim": self.base.dim}
+
+
+def embed_with(
+    base: TwoTowerEncoder, texts: Mapping[int, str], product_ids: Sequence[int], on_batch: Callable[[], None]
+) -> Vectors:
+    """Return the exported model's vectors of products; the shop's own are read where they are stored."""
+
+    def tell(done: int) -> None:
+        on_batch()
+
+    own = [product_id for product_id in product_ids if product_id > 0]
+    others = [product_id for product_id in product_ids if product_id < 0]
+    vectors = np.concatenate(
+        [
+            embed_texts([texts[product_id] for product_id in own], base, tell),
+            base.encode_products([texts[product_id] for product_id in others], tell),
+        ]
+    )
+    places = {product_id: place for place, product_id in enumerate(own + others)}
+    found: Vectors = vectors[[places[product_id] for product_id in product_ids]]
+    return found
 
 
 def find_teacher() -> CrossEncoderReranker | None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from retrieval.engine.files import write_atomically
 from retrieval.engine.text import Analyzer, full_text
-from retrieval.engine.types import Document
+from retrieval.engine.types import Document, Vectors
 from retrieval.learning.calibration import CalibratedTeacher, calibrate
 from retrieval.learning.examples import LabelledQuery
 from retrieval.learning.negatives import Corpus, MiningSettings, Teacher, build_corpus, mine
@@ -24,6 +24,7 @@ from retrieval.learning.training import Step, TrainingCancelledError
 from retrieval.learning.two_tower import TwoTowerSettings, claim_training, train_with
 
 Floats = npt.NDArray[np.float32]
+Embed = Callable[[Sequence[int], Callable[[], None]], Vectors]  # of products by id, telling of each batch
 
 
 def train_in_rounds(
@@ -37,6 +38,7 @@ def train_in_rounds(
     mining: MiningSettings | None = None,
     teacher: Teacher | None = None,
     analyzer: Analyzer | None = None,
+    embed_first: Embed | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
     on_phase: Callable[[str], None] = lambda phase: None,
     on_round: Callable[[int, Towers], None] = lambda number, towers: None,
@@ -45,6 +47,7 @@ def train_in_rounds(
     """Train towers that start as model `base` on graded queries and return the product tower's folder.
 
     `documents` and `texts`, by product id, are what may be a negative, and what the product tower reads of it.
+    `embed_first` gives vectors of products as `base` makes them, where there is a quicker way to them than the towers.
     Steps are told of the whole training, `on_round` before each round, from 0, of the towers as they are. Called
     again with the same arguments after a kill, it goes on in the round it was in. Where all is and what it raises:
     as `two_tower.train`.
@@ -61,6 +64,7 @@ def train_in_rounds(
         folder,
         teacher,
         analyzer or Analyzer(),
+        embed_first,
         on_phase,
         on_round,
         is_cancelled,
@@ -90,6 +94,7 @@ class Rounds:
     folder: Path
     teacher: Teacher | None
     analyzer: Analyzer
+    embed_first: Embed | None
     on_phase: Callable[[str], None]
     on_round: Callable[[int, Towers], None]
     is_cancelled: Callable[[], bool]
@@ -136,14 +141,18 @@ class Rounds:
     def _mine(self, number: int, towers: Towers, seed: int) -> dict[str, list[int]]:
         teacher, corpus = self._find_teacher(number), self._find_corpus(number)
         self._tell(number, f"embedding {len(corpus):,} products to find hard negatives")
-        texts = [self.texts[product_id] for product_id in corpus.product_ids.tolist()]
-        corpus = corpus.with_vectors(towers.encode_products(texts, self._stop_if_cancelled))
+        corpus = corpus.with_vectors(self._embed(number, corpus.product_ids.tolist(), towers))
         queries = find_usable(self.queries, self.texts, are_mined=True)
         self._tell(number, f"finding hard negatives of {len(queries):,} queries")
         mining = replace(self.mining, seed=self.mining.seed + seed)
         negatives = mine(queries, corpus, towers, teacher, mining, on_query=self._stop_if_cancelled)
         write_atomically(self._path(number), json.dumps(negatives))
         return negatives
+
+    def _embed(self, number: int, product_ids: list[int], towers: Towers) -> Vectors:
+        if number == 0 and self.embed_first:
+            return self.embed_first(product_ids, self._stop_if_cancelled)
+        return towers.encode_products([self.texts[product_id] for product_id in product_ids], self._stop_if_cancelled)
 
     def _find_corpus(self, number: int) -> Corpus:
         """Return the products negatives are found among, the same in every round."""

@@ -18,6 +18,7 @@ from retrieval.learning.examples import LabelledQuery
 from retrieval.learning.negatives import MiningSettings
 from retrieval.learning.rounds import train_in_rounds
 from retrieval.learning.rows import build_training_set
+from retrieval.learning.towers import load_towers
 from retrieval.learning.training import Step, TrainingCancelledError, TrainingError
 from retrieval.learning.two_tower import TwoTowerSettings, train
 from tests.fakes import make_document
@@ -257,6 +258,21 @@ def test_negatives_are_mined_anew_in_each_round(base, tmp_path):
     assert first.keys() == second.keys() == ASKED.keys()
     assert first != second
     assert count_right(tmp_path) > count_right(base)
+
+
+def test_the_first_rounds_vectors_may_come_from_elsewhere(base, tmp_path):
+    told: list[list[int]] = []
+
+    def embed(product_ids, on_batch):
+        told.append(list(product_ids))
+        on_batch()
+        towers = load_towers(base, SETTINGS)
+        return towers.encode_products([TEXTS[product_id] for product_id in product_ids])
+
+    learn_in_rounds(base, tmp_path / "given", embed_first=embed)
+    learn_in_rounds(base, tmp_path / "own")
+    assert told == [sorted(TEXTS)]  # once: later rounds see the towers as they have become
+    assert_same_weights(tmp_path / "given", tmp_path / "own")
 
 
 @pytest.mark.parametrize(("step", "resumed", "has_mined"), [(6, 7, False), (7, 7, True), (10, 9, True)])
