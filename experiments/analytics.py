@@ -19,6 +19,7 @@ from django.utils import timezone
 from experiments.keystrokes import TypedSearch, collapse_keystrokes
 from experiments.latencies import find_step
 from experiments.models import Event, PositionDay, QueryDay, SearchDay, SearcherDay, SearchLog, SearchSummary
+from experiments.revenue import add_cents
 from experiments.searches import Deeds, Search, read_with_deeds
 from experiments.signals import visitor_erased
 from experiments.summaries import write_summaries
@@ -42,7 +43,7 @@ class Counts:
         self.searches += 1
         self.clicked += deeds.is_clicked
         self.zero += search.is_zero
-        self.revenue_cents += deeds.revenue_cents
+        self.revenue_cents = add_cents(self.revenue_cents, deeds.revenue_cents)
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from experiments.interleaving import CREDITS, Draft, Team, credit_impression, fi
 from experiments.keystrokes import TypedSearch, collapse_keystrokes
 from experiments.latencies import FIRST_SEARCHES, find_slow_ms
 from experiments.models import Event, Experiment, SearchLog, StoredReport, VisitorDay
+from experiments.revenue import add_cents
 
 BATCH = 500  # searches whose events are fetched together
 COLUMNS = (
@@ -109,10 +110,13 @@ def roll_up(experiment: Experiment) -> int:
     report, _ = StoredReport.objects.get_or_create(experiment=experiment)
     if report.rolled_up_to is None:
         day_before = (experiment.started_at - timedelta(days=1)).astimezone(UTC).date()
-        VisitorDay.objects.replace_day(experiment, day_before, list(sum_past(experiment.started_at)), now)
+        past = VisitorDay.objects.filter(variant=BEFORE)
+        past.replace_day(experiment, day_before, list(sum_past(experiment.started_at)), now)
     days = find_stale_days(experiment, report.rolled_up_to if not learn_what_is_slow(experiment, report) else None)
+    # The day before may be one of its own by now, if the experiment was made to begin earlier.
+    seen = VisitorDay.objects.exclude(variant=BEFORE)
     for day in days:
-        VisitorDay.objects.replace_day(experiment, day, list(sum_day(experiment, day)), now)
+        seen.replace_day(experiment, day, list(sum_day(experiment, day)), now)
     StoredReport.objects.filter(pk=report.pk).update(rolled_up_to=now - OVERLAP)
     return len(days)
 
@@ -215,7 +219,7 @@ def add_search(sums: Sums, search: Search, deeds: Deeds) -> None:
     sums.clicks += deeds.clicks
     sums.adds += deeds.adds
     sums.purchases += deeds.purchases
-    sums.revenue_cents += deeds.revenue_cents
+    sums.revenue_cents = add_cents(sums.revenue_cents, deeds.revenue_cents)
     sums.click_rr += 1 / deeds.first_position if deeds.first_position else 0
     sums.net_wins += credit_teams(search.teams, deeds.actions) if search.teams else 0
 

@@ -11,11 +11,13 @@ from django.db import connection
 from django.db.models import Sum
 from django.utils import timezone
 
-from experiments import analytics, rollups
+from experiments import analytics, control, rollups
 from experiments.cumulative import BEFORE
 from experiments.latencies import FIRST_SEARCHES
-from experiments.models import Event, Experiment, SearcherDay, SearchLog, StoredReport, VisitorDay
+from experiments.models import Event, Experiment, SearchDay, SearcherDay, SearchLog, StoredReport, VisitorDay
+from experiments.models.reports import VisitorDayQuerySet
 from experiments.retention import erase, prune
+from experiments.revenue import MOST_CENTS
 from experiments.rollups import credit_teams, find_variant, roll_up
 from experiments.signals import visitor_erased
 from tests.experiments.log_factories import MONDAY, log_event, log_search, make_experiment
@@ -138,6 +140,50 @@ def test_what_visitors_did_in_the_weeks_before_is_kept_once():
     log_search("v2", "", day=-2)
     roll_up(experiment)
     assert VisitorDay.objects.filter(variant=BEFORE).count() == 1
+
+
+def test_an_experiment_made_to_begin_earlier_keeps_what_visitors_did_before():
+    experiment = make_experiment()
+    log_event(log_search("v1", "", day=-3), "click")
+    log_search("v1", "ranking:b")
+    roll_up(experiment)
+    experiment.started_at = MONDAY - timedelta(days=2)
+    experiment.save()
+    log_search("v1", "ranking:b", day=-1)  # on the day that keeps the past
+    roll_up(experiment)
+    rows = VisitorDay.objects.order_by("variant", "day").values_list("variant", "day", "searches", "clicks")
+    day = MONDAY.date()
+    before = day - timedelta(days=1)
+    assert list(rows) == [(BEFORE, before, 1, 1), ("b", before, 1, 0), ("b", day, 1, 0)]
+
+
+def test_revenue_that_somebody_makes_up_stops_no_roll_up():
+    experiment = make_experiment()
+    search = log_search("v1")
+    for _ in range(1200):
+        log_event(search, "purchase", value_cents=2**53)
+    roll_up(experiment)
+    assert day_of("v1").revenue_cents == MOST_CENTS
+    assert analytics.refresh() == 1
+    assert SearchDay.objects.get().revenue_cents == MOST_CENTS
+
+
+def test_stopping_waits_for_no_roll_up(shared_log, monkeypatch):
+    experiment, threads = make_experiment(), []
+    log_search("v1")
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    bulk_create = VisitorDayQuerySet.bulk_create
+
+    def stop_meanwhile(self, rows, **options):
+        bulk_create(self, rows, **options)
+        threads.append(run_beside(lambda: control.stop(experiment, "a bad day")))
+        threads[0].join(5)
+        assert not threads[0].is_alive()
+
+    monkeypatch.setattr(VisitorDayQuerySet, "bulk_create", stop_meanwhile)
+    roll_up(experiment)
+    assert Experiment.objects.get().stop_reason == "a bad day"
 
 
 def test_an_experiment_that_never_ran_has_no_days():
