@@ -11,6 +11,7 @@ from catalog.sample.taxonomy import ProductType, Taxonomy
 from catalog.sample.texts import without_article
 
 Shelves = Mapping[str, list[SampleProduct]]  # products by the slug of their kind
+FITTING = frozenset({"for", "compatible with", "fits", "fits on", "socket"})  # attributes: what a product goes with
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,10 @@ class Wish:
         """Return how many conditions the product does not meet."""
         missed = sum(product.attributes.get(name) != value for name, value in self.attributes)
         return missed + bool(self.brand and product.brand != self.brand)
+
+    def is_fitted_by(self, product: SampleProduct) -> bool:
+        """Return whether the product goes with what it is wanted for: one that does not is of no use."""
+        return all(product.attributes.get(name) == value for name, value in self.attributes if name in FITTING)
 
 
 Made = tuple[str, Wish] | None  # None where the product gives no such query

@@ -36,7 +36,7 @@ def grade(product: SampleProduct, wish: Wish, taxonomy: Taxonomy) -> int:
         return _grade_model(product, wish)
     missed = wish.count_missed(product)
     if product.kind.slug in wish.kinds:
-        return max(EXACT - missed, RELATED)
+        return max(EXACT - missed, RELATED) if wish.is_fitted_by(product) else RELATED
     wanted = [taxonomy.types[slug] for slug in wish.kinds]
     if any(product.kind.slug in kind.substitutes for kind in wanted):
         return SUBSTITUTE if missed == 0 else RELATED

@@ -26,8 +26,8 @@ def products():
 
 def test_there_are_types_and_departments_enough():
     taxonomy = load_taxonomy()
-    assert len(taxonomy.types) >= 120
-    assert len(taxonomy.departments) >= 12
+    assert len(taxonomy.types) >= 400
+    assert len(taxonomy.departments) >= 25
     assert len(taxonomy.absent) >= 12
 
 
@@ -153,6 +153,13 @@ def of(kind: ProductType, sku: str = "X-00001-1", brand: str = "Potta", **attrib
 )
 def test_grades_of_a_wish_for_a_small_red_mug(product, expected):
     assert grade(product, Wish(frozenset({"mug"}), (("colour", "red"), ("size", "S"))), TAXONOMY) == expected
+
+
+@pytest.mark.parametrize("name", ["for", "compatible with", "fits", "fits on", "socket"])
+def test_what_does_not_fit_is_no_substitute(name):
+    wish = Wish(frozenset({"mug"}), ((name, "16 l baskets"),))
+    products = [of(MUG, **{name: value}) for value in ("16 l baskets", "12 l baskets")]
+    assert [grade(product, wish, TAXONOMY) for product in products] == [3, 1]
 
 
 def test_grades_of_brands_accessories_and_skus():
