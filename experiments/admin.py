@@ -68,6 +68,7 @@ class ExperimentAdmin(ServingAdmin):
         ("stop", "Stop"),
         ("refresh", "Count anew"),
         ("promote", "Make an A/B test of it"),
+        ("serve", "Serve the winner's ranking to everybody"),
     )
     fieldsets = (
         (None, {"fields": ("name", "hypothesis", "kind", "metric", "show_status", "show_sentence", "show_links")}),
@@ -184,6 +185,16 @@ class ExperimentAdmin(ServingAdmin):
             return self._back(experiment)
         messages.success(request, f"{test.name} is ready to be looked over and started.")
         return self._back(test)
+
+    def serve(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        experiment = get_object_or_404(Experiment, pk=object_id)
+        try:
+            winner = control.serve_winner(experiment)
+        except (EngineError, OSError) as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, f"Everybody sees {winner.name}'s ranking within seconds; the experiment is over.")
+        return self._back(experiment)
 
     def stop_all(self, request: HttpRequest) -> HttpResponse:
         count = control.stop_all(f"all stopped by {request.user.get_username()}")

@@ -10,11 +10,16 @@ from experiments.assignment import Arm, Plan, check_layers, make_salt
 from experiments.models import Experiment, StoredReport, Variant
 from experiments.models.experiments import change_config
 from experiments.serving import forget_running
+from retrieval import registry
 from retrieval.engine.config import get_config
 from retrieval.engine.types import EngineError
+from retrieval.models import ModelVersion
 from retrieval.setup import make_plan
 
-KEPT_FIELDS = ("layer", "layer_from", "layer_to", "devices", "languages", "segments", "guardrail_margin")
+KEPT_FIELDS = (
+    "layer", "layer_from", "layer_to", "devices", "languages", "segments", "guardrail_margin", "worthwhile_lift",
+)  # fmt: skip
+MODELS = ("model", "reranker")  # what a variant may change for it to be promoted
 
 
 class ExperimentError(EngineError):
@@ -73,10 +78,12 @@ def stop_all(reason: str) -> int:
 
 @transaction.atomic
 def make_ab_test(experiment: Experiment) -> Experiment:
-    """Return a draft of an A/B test of the same variants, decided by conversion, with the whole traffic.
+    """Return a draft of an A/B test of an interleaving's variants, decided by conversion, with the whole traffic.
 
-    Raises ExperimentError when there is one already.
+    Raises ExperimentError for what is no interleaving, and when there is one already.
     """
+    if experiment.kind != Experiment.Kind.INTERLEAVING:
+        raise ExperimentError(f"experiment {experiment.name} is an A/B test already: only an interleaving becomes one")
     name = f"{experiment.name}-ab"[: Experiment._meta.get_field("name").max_length]
     if Experiment.objects.filter(name=name).exists():
         raise ExperimentError(f"there is an experiment {name} already: start that one, or rename it")
@@ -90,6 +97,37 @@ def make_ab_test(experiment: Experiment) -> Experiment:
             experiment=test, name=variant.name, changes=variant.changes, is_champion=variant.is_champion
         )
     return test
+
+
+def serve_winner(experiment: Experiment) -> Variant:
+    """Show everybody what the winner of an A/B test shows, and return it; the experiment ends.
+
+    Raises ExperimentError where its report names no winner, or that changes more than a model of this shop, and
+    EngineError where the model cannot serve.
+    """
+    from retrieval.promotion import promote
+
+    variant = find_winner(experiment)
+    if variant is None:
+        raise ExperimentError(f"the report of experiment {experiment.name} names no winner")
+    [key, exported] = next(iter(variant.changes.items())) if len(variant.changes) == 1 else ("", "")
+    version = ModelVersion.objects.filter(exported=exported).first() if key in MODELS and exported else None
+    if version is None:
+        raise ExperimentError(
+            f"variant {variant.name} changes more than the model: add a config with its changes to CONFIGS in "
+            "retrieval/engine/config.py, and name it in SEARCHSITE_CONFIG"
+        )
+    promote(version.kind, str(registry.folder_of(version.name)))
+    stop(experiment, f"{variant.name} won, and serves everybody")
+    return variant
+
+
+def find_winner(experiment: Experiment) -> Variant | None:
+    """Return the variant that the last report of an A/B test says wins, None without one."""
+    content = StoredReport.objects.filter(experiment=experiment).values_list("content", flat=True).first() or {}
+    if experiment.kind == Experiment.Kind.INTERLEAVING or content.get("state") != "winner":
+        return None
+    return experiment.variants.filter(name=content.get("variant", "")).first()
 
 
 def check_variants(experiment: Experiment, variants: list[Variant]) -> None:

@@ -15,8 +15,9 @@ from django.utils.safestring import SafeString
 from catalog.models import Product
 from catalog.money import to_major
 from experiments.analysis import GUARDED, METRICS, MetricPlan
+from experiments.control import find_winner
 from experiments.latencies import FIRST_SEARCHES
-from experiments.models import Experiment
+from experiments.models import Experiment, Variant
 from experiments.offline_pages import OfflineResult
 from experiments.report_rows import LEFT_OUT
 from experiments.stats.effects import ALPHA
@@ -75,6 +76,11 @@ class ReportPage:
     @property
     def is_interleaving(self) -> bool:
         return self.experiment.kind == Experiment.Kind.INTERLEAVING
+
+    @cached_property
+    def winner(self) -> Variant | None:
+        """The variant that the report says wins, None without one."""
+        return find_winner(self.experiment)
 
     @property
     def is_blank(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experiments.analysis import METRICS, Comparison, MetricPlan
 from experiments.stats.power import count_days_to_go, count_visitors_to_find
@@ -43,10 +43,14 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`state`: broken, winner, loser, equal, not yet, ended (without an answer) or no visitors."""
+    """`state`: broken, winner, loser, equal, not yet, ended (without an answer) or no visitors.
+
+    `variant`: the one that the sentence is about.
+    """
 
     state: str
     sentence: str
+    variant: str = ""
 
 
 def say(facts: Facts) -> Verdict:
@@ -61,7 +65,7 @@ def say(facts: Facts) -> Verdict:
             f"But the split of visitors looks wrong (chi-square, p = {facts.ratio_p_value:.1g}): before acting on "
             "this, check redirects, caches, bots, and weights that were changed."
         )
-    return Verdict(verdict.state, " ".join(told))
+    return replace(verdict, sentence=" ".join(told))
 
 
 def _decide(facts: Facts) -> Verdict:
@@ -75,7 +79,8 @@ def _decide(facts: Facts) -> Verdict:
         lead = ENDED if facts.is_over else "Not yet"
         return Verdict("no visitors", f"{lead}: {reason.removeprefix(NotMeasurable.PREFIX)}.")
     plan = next(metric for metric in METRICS if metric.key == facts.metric)
-    return _judge(max(measured, key=lambda one: _rank(one, plan)), plan, facts)
+    best = max(measured, key=lambda one: _rank(one, plan))
+    return Verdict(*_judge(best, plan, facts), best.variant)
 
 
 def _rank(one: Comparison, plan: MetricPlan) -> tuple[int, float]:
@@ -87,20 +92,21 @@ def _rank(one: Comparison, plan: MetricPlan) -> tuple[int, float]:
     return (low > 0) - (high < 0), sign * one.difference.estimate
 
 
-def _judge(one: Comparison, plan: MetricPlan, facts: Facts) -> Verdict:
+def _judge(one: Comparison, plan: MetricPlan, facts: Facts) -> tuple[str, str]:
+    """Return the state and the sentence about a variant."""
     assert one.interval is not None
     assert one.difference is not None
     low, high = one.interval.low, one.interval.high
     if low > 0 or high < 0:
         is_better = (low > 0) == plan.is_higher_better
         claim = f"{one.variant} {GAINS[plan.key]}" if is_better else f"{one.variant} is worse in {plan.label}"
-        return Verdict("winner" if is_better else "loser", f"{claim}: {describe(one, plan)}{_end(facts)}")
+        return "winner" if is_better else "loser", f"{claim}: {describe(one, plan)}{_end(facts)}"
     if one.lift_interval and max(-one.lift_interval.low, one.lift_interval.high) < facts.worthwhile_lift:
         told = f"{one.variant} is as good as the champion: {describe(one, plan)}"
-        return Verdict("equal", f"{told}, less than the {100 * facts.worthwhile_lift:g} % worth finding{_end(facts)}")
+        return "equal", f"{told}, less than the {100 * facts.worthwhile_lift:g} % worth finding{_end(facts)}"
     if facts.is_over:
-        return Verdict("ended", f"{ENDED}: {describe(one, plan)}.")
-    return Verdict("not yet", f"Not yet: {_say_time_left(one, facts)}; so far {describe(one, plan)}.")
+        return "ended", f"{ENDED}: {describe(one, plan)}."
+    return "not yet", f"Not yet: {_say_time_left(one, facts)}; so far {describe(one, plan)}."
 
 
 def _end(facts: Facts) -> str:

@@ -56,6 +56,7 @@ class ReportSerializer(serializers.Serializer[object]):
     made_at = serializers.DateTimeField(allow_null=True)
     state = serializers.CharField(help_text=STATES)
     sentence = serializers.CharField()
+    variant = serializers.CharField(required=False, allow_blank=True, help_text="What the sentence is about.")
     variants = serializers.ListField(child=serializers.CharField(), required=False, help_text="The champion first.")
     visitors = CountsField(help_text="Visitors counted, by variant.")
     outliers = CountsField(help_text="Visitors left out because they searched too often, by variant.")

@@ -199,8 +199,10 @@ def test_an_admin_makes_starts_watches_and_stops_an_experiment(admin_client, fil
     assert (experiment.traffic_share, experiment.worthwhile_lift) == (0.6, 0.05)
     assert "The report is up to date" in press("refresh")
     assert "has stopped" in press("stop")
+    assert "the report of experiment depth names no winner" in press("serve")
+    assert "depth is an A/B test already" in press("promote")
+    Experiment.objects.filter(name="depth").update(kind=Experiment.Kind.INTERLEAVING)
     assert "depth-ab is ready" in press("promote")
-    assert "there is an experiment depth-ab already" in press("promote")
     assert admin_client.get(reverse("admin:experiments_experiment_changelist")).status_code == 200
     assert admin_client.post(reverse("admin:experiments_experiment_stop_all"), follow=True).status_code == 200
     assert Experiment.objects.filter(name="depth-ab", status="draft").exists()
