@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -187,10 +187,22 @@ def _to_promotion(entry: dict[str, Any]) -> Promotion:
 
 
 @contextmanager
+def hold_promotions() -> Iterator[None]:
+    """Let no other process change what serves until the block ends."""
+    with hold_lock(_live_path().with_name(LOCK), is_waiting=True):
+        yield
+
+
+@contextmanager
 def change_promotions() -> Iterator[dict[str, Promotion]]:
     """Give the promotions to change, one process at a time, and write them at the end of the block in one step."""
-    path = _live_path()
-    with hold_lock(path.with_name(LOCK), is_waiting=True):
+    with hold_promotions():
         promotions = dict(read_promotions())
         yield promotions
-        write_atomically(path, json.dumps({kind: asdict(each) for kind, each in promotions.items()}, indent=2))
+        write_promotions(promotions)
+
+
+def write_promotions(promotions: Mapping[str, Promotion]) -> None:
+    """Write what is promoted from now on, in one step. Call it while promotions are held."""
+    content = {kind: asdict(each) for kind, each in promotions.items()}
+    write_atomically(_live_path(), json.dumps(content, indent=2))

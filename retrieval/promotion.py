@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from django.conf import settings
@@ -25,12 +25,16 @@ from retrieval.live import (
     find_named,
     find_promotion,
     follow_settings,
+    hold_promotions,
     named_by_settings,
     read_promotions,
+    write_promotions,
 )
 from retrieval.models import IndexBuild, PendingChange
 
 REMEMBERED = 5  # models, the live one among them
+# Whoever searches with versions of its own choice adds what says so: which versions, and who searches with each.
+USERS: list[Callable[[], Mapping[str, str]]] = []
 
 
 def promote(kind: str, name: str, *, precision: str = "float") -> LiveModel:
@@ -41,14 +45,15 @@ def promote(kind: str, name: str, *, precision: str = "float") -> LiveModel:
     cure for a model that was not exported or has no whole, current index.
     """
     _check_kind(kind)
-    with change_promotions() as promotions:
+    with hold_promotions():
         model = find_model(kind, _to_model_name(name), precision)
         _check_ready(kind, model)
         promotion = find_promotion(kind)
         before = promotion.models if promotion else (_find_named(kind),)
         if before[0] == model:
             return model
-        promotions[kind] = Promotion(named_by_settings(kind), (model, *before)[:REMEMBERED])
+        changed = Promotion(named_by_settings(kind), (model, *before)[:REMEMBERED])
+        write_promotions(read_promotions() | {kind: changed})  # first: a kill must not take the way back along
         if kind == TWO_TOWER:  # under the lock: nobody promotes meanwhile what is withdrawn
             _withdraw(each.version for each in before[1:2] if each.version not in (model.version, before[0].version))
     if kind == TWO_TOWER:
@@ -79,15 +84,23 @@ def roll_back(kind: str) -> LiveModel:
 def retire(version: str) -> None:
     """Let this two-tower version serve no more beside the live one; its index is removed with the next change.
 
-    Raises EngineError for the live version and for one that does not serve.
+    Raises EngineError with the cure for the live version, for one that an experiment searches with, and for one that
+    does not serve.
     """
-    with change_promotions():
+    with hold_promotions():
         if version == find_live(TWO_TOWER).version:
             raise EngineError(f"model version {version!r} is the live one: promote another or roll back first")
         if version not in (served := get_store().served()):
             raise EngineError(f"model version {version!r} serves no index, expected one of: {', '.join(served)}")
+        if user := find_users().get(version):
+            raise EngineError(f"model version {version!r} is searched with by {user}: stop that first")
         get_store().withdraw(version)
     mark_served()
+
+
+def find_users() -> dict[str, str]:
+    """Return the versions that others search with, and who does: 'the experiment ranking'."""
+    return {version: user for find in USERS for version, user in find().items()}
 
 
 def withdraw_replaced() -> None:
@@ -102,7 +115,8 @@ def withdraw_replaced() -> None:
 
 
 def _withdraw(versions: Iterable[str]) -> None:
-    for version in versions:
+    """Let these serve no more, but for those that others search with: they stay beside the live one."""
+    for version in set(versions) - find_users().keys():
         get_store().withdraw(version)
 
 

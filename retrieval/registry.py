@@ -151,9 +151,12 @@ def remove(version: ModelVersion) -> None:
 def find_use(version: ModelVersion) -> str:
     """Return what keeps the version from being removed, with the cure; empty when nothing does."""
     from retrieval.generations import get_store
+    from retrieval.promotion import find_users
 
     if is_live(version):
         return f"is live; {LIVE} {version.kind}"
+    if version.exported and (user := find_users().get(version.exported)):
+        return f"is searched with by {user}; stop that first"
     if version.exported and version.exported in get_store().served():
         return f"serves beside the live one; {BESIDE} {version.name}"
     if others := [other.name for other in ModelVersion.objects.exclude(pk=version.pk) if _is_built_on(other, version)]:

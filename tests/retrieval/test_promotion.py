@@ -17,17 +17,20 @@ from django.core.management import CommandError, call_command
 from django.urls import reverse
 
 from catalog.models import Product
-from retrieval import generations, indexing, setup
+from experiments import control
+from experiments.models import Experiment, Variant
+from retrieval import generations, indexing, registry, setup
 from retrieval.engine.config import SearchConfig, get_config
 from retrieval.engine.exported import ModelCard
+from retrieval.engine.index import GenerationStore
 from retrieval.engine.types import EngineError, IndexUnavailable, Query
 from retrieval.learning.export import export_reranker
 from retrieval.live import CROSS_ENCODER, MODELS_DIR, TWO_TOWER, find_live
-from retrieval.models import IndexBuild
-from retrieval.promotion import promote, retire, roll_back
+from retrieval.models import IndexBuild, ModelVersion
+from retrieval.promotion import find_users, promote, retire, roll_back
 from retrieval.training_sources import make_sample_pairs
 from tests.factories import make_product
-from tests.retrieval.serving import announce, live_version, manifest_of, states, titles
+from tests.retrieval.serving import announce, fill_the_disk, live_version, manifest_of, states, titles
 from tests.tiny_models import save_cross_encoder, save_two_tower
 
 
@@ -181,6 +184,60 @@ def test_a_retired_shadow_is_told_to_who_asks_and_its_index_goes(live, towers):
     with pytest.raises(EngineError, match=rf"'{version}' serves no index, expected one of: {live}"):
         retire(version)
     assert states() == {live: "live", version: "retired"}
+
+
+def compare(*versions: str, part: str = "model") -> Experiment:
+    """Return a running experiment whose variants name these versions."""
+    experiment = Experiment.objects.create(name="towers", status=Experiment.Status.RUNNING)
+    for number, version in enumerate(versions):
+        changes = {part: version}
+        Variant.objects.create(experiment=experiment, name=f"v{number}", is_champion=number == 0, changes=changes)
+    return experiment
+
+
+def test_what_an_experiment_searches_with_stays_beside_whatever_is_promoted(live, towers, settings):
+    for name in towers.names[1:]:
+        indexing.build_shadow(name)
+    experiment = compare(live, towers.versions[2])
+    promote(TWO_TOWER, towers.names[1])
+    promote(TWO_TOWER, towers.names[2])
+    assert titles("red mug", SearchConfig(name="a", model=live))[0] == "Red mug"
+    announce(make_product("Steel sofa"))
+    indexing.index_pending()
+    assert titles("steel sofa", SearchConfig(name="a", model=live))[0] == "Steel sofa"
+    settings.SEARCHSITE = settings.SEARCHSITE | {"MODEL": towers.names[1]}
+    indexing.rebuild()
+    assert setup.get_store().served() == sorted(towers.versions), "the settings' model replaced the promoted one"
+    control.stop(experiment, "decided")
+    retire(live)
+    assert setup.get_store().served() == sorted(towers.versions[1:])
+
+
+def test_what_an_experiment_searches_with_is_neither_retired_nor_removed(live, towers, django_assert_num_queries):
+    version = indexing.build_shadow(towers.names[1]).model_version
+    experiment = compare(live, version)
+    with pytest.raises(EngineError, match=rf"'{version}' is searched with by the experiment towers: stop that first"):
+        retire(version)
+    row = ModelVersion.objects.create(name="tower-2", kind=TWO_TOWER, origin="trained", exported=version)
+    assert registry.find_use(row) == "is searched with by the experiment towers; stop that first"
+    with django_assert_num_queries(1):
+        assert find_users() == {live: "the experiment towers", version: "the experiment towers"}
+    control.stop_variant(experiment.variants.get(name="v1"), "worse")
+    retire(version)
+    assert states() == {live: "live", version: "retired"}
+
+
+def test_the_way_back_is_kept_by_a_process_that_dies_while_it_promotes(live, towers, monkeypatch):
+    for name in towers.names[1:]:
+        indexing.build_shadow(name)
+    promote(TWO_TOWER, towers.names[1])
+    with monkeypatch.context() as patch:
+        patch.setattr(GenerationStore, "withdraw", fill_the_disk)
+        with pytest.raises(OSError, match="No space left"):
+            promote(TWO_TOWER, towers.names[2])
+    assert live_version() == towers.versions[2]
+    assert roll_back(TWO_TOWER).version == towers.versions[1]
+    assert titles("red mug")[0] == "Red mug"
 
 
 def test_reindex_builds_beside_the_live_model(live, towers, capsys):
