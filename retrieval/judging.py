@@ -27,7 +27,7 @@ from retrieval.learning.negatives import Corpus, build_corpus
 from retrieval.models import JudgementSet, PastQuery
 from retrieval.reading import Reading, read_again
 from retrieval.training_data import Collected, training_texts
-from retrieval.training_sources import CATALOGUE, FILE, JUDGEMENTS, Amounts, gather
+from retrieval.training_sources import CATALOGUE, JUDGEMENTS, Amounts, gather, is_rated
 
 MOST_PRODUCTS = 20_000  # of one shop that are searched: those graded, and others by chance
 MOST_QUERIES = 1000  # of one set
@@ -35,7 +35,7 @@ GUARD_QUERIES = 300
 CURVE_QUERIES, CURVE_PRODUCTS = 200, 3000
 DEPTH = 200
 CODES, OLD, COLD = "SKUs and model numbers", "old queries", "cold categories"
-PART = "held out of "  # of one source
+PART, SEARCHED = "held out of ", "past searches"  # of one source, or of what shoppers searched for
 UNPROVEN = "what it learned from: rate some queries, or have shoppers compare both rankings"
 QuerySets = dict[str, list[LabelledQuery]]
 Rankings = dict[str, list[Ids]]
@@ -118,7 +118,7 @@ class Court:
         on_progress()
         number = next(number for number, shop in enumerate(self.shops) if _is_of(query, shop))
         found = read_again(query.text, rankings[f"{number} {query.text}"], self.shops[number].corpus, reading)
-        return ndcg(found.tolist(), query.grades, is_condensed=_is_rated(query))
+        return ndcg(found.tolist(), query.grades, is_condensed=is_rated(query.source))
 
 
 def convene(collected: Collected, sources: Iterable[str], seed: int, *, most: int = MOST_QUERIES) -> Court:
@@ -164,7 +164,7 @@ def make_shops(
 
 def find_evidence(queries: Sequence[LabelledQuery]) -> list[LabelledQuery]:
     """Return the queries that people asked, all where there are none: others were made, and are the sample shop's."""
-    return [query for query in queries if _is_rated(query)] or list(queries)
+    return [query for query in queries if is_rated(query.source)] or list(queries)
 
 
 def decide(court: Court, champion: Mapping[str, Floats], challenger: Mapping[str, Floats]) -> Verdict:
@@ -173,20 +173,19 @@ def decide(court: Court, champion: Mapping[str, Floats], challenger: Mapping[str
         return Verdict(False, f"fails: no {HELD_OUT} to show a gain on; rate more queries", NDCG, MARGIN, ())
     parts = [name for name in champion if name == COLD or name.startswith(PART)]
     verdict = judge(champion, challenger, parts=parts)
-    if verdict.is_passed and not any(_is_rated(query) for query in court.sets[HELD_OUT]):
+    if verdict.is_passed and not any(is_rated(query.source) for query in court.sets[HELD_OUT]):
         found = verdict.reason.removeprefix("passes: ")
         told = f"fails: {found}; but nobody asked those queries: they were made, as was {UNPROVEN}"
         return replace(verdict, is_passed=False, reason=told)
-    return verdict
+    missing = [name for name in (CODES, COLD) if name not in champion]
+    return replace(verdict, reason=f"{verdict.reason}; not measured: {', '.join(missing)}") if missing else verdict
 
 
 def _make_guards(collected: Collected, sources: set[str], seed: int, documents: dict[int, Document]) -> QuerySets:
     """Return the guard sets by name, adding to `documents` the products they speak of."""
     paths = {product_id: document.category_path for product_id, document in documents.items()}
     guards: QuerySets = {COLD: pick_cold_queries(collected.held_out, collected.queries, paths)}
-    evidence = find_evidence(collected.held_out)
-    parts = {name: [query for query in collected.held_out if _comes_from(query, name)] for name in sorted(sources)}
-    guards |= {f"{PART}{name}": found for name, found in parts.items() if found != evidence}
+    guards |= _make_parts(collected, sources)
     trained = {query_key(query.text, get_analyzer()) for query in [*collected.queries, *collected.held_out]}
     fresh = {
         name: [
@@ -200,6 +199,15 @@ def _make_guards(collected: Collected, sources: set[str], seed: int, documents: 
     old = [query for query in rated if normalize(query.text) in asked]
     own = [document for product_id, document in documents.items() if product_id > 0]
     return {CODES: make_sku_queries(own, GUARD_QUERIES, seed), **guards, OLD: old}
+
+
+def _make_parts(collected: Collected, sources: set[str]) -> QuerySets:
+    """Return what was held out of each source, and of what shoppers searched for, where that is not all evidence."""
+    evidence = find_evidence(collected.held_out)
+    parts = {name: [query for query in collected.held_out if _comes_from(query, name)] for name in sorted(sources)}
+    searched = _find_asked(normalize(query.text) for query in evidence)
+    parts[SEARCHED] = [query for query in evidence if normalize(query.text) in searched]
+    return {f"{PART}{name}": found for name, found in parts.items() if found != evidence}
 
 
 def _find_asked(texts: Iterable[str]) -> set[str]:
@@ -252,11 +260,6 @@ def _is_of(query: LabelledQuery, shop: Shop) -> bool:
 
 def _comes_from(query: LabelledQuery, name: str) -> bool:
     return query.source == name or query.source.startswith(f"{name}: ")
-
-
-def _is_rated(query: LabelledQuery) -> bool:
-    """Return whether people graded what they were shown, not all there is."""
-    return query.source.startswith((f"{JUDGEMENTS}:", f"{FILE}:"))
 
 
 def make_config() -> SearchConfig:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from retrieval.engine.text import embedding_text, full_text
+from retrieval.engine.text import embedding_text, full_text, normalize
 from retrieval.engine.types import Document
+from retrieval.evaluation.guards import keep_cold
 from retrieval.learning.examples import LabelledQuery, split_queries
 from retrieval.learning.mixing import (
     TrainingDataError,
@@ -20,7 +21,7 @@ from retrieval.learning.mixing import (
 )
 from retrieval.models import JudgementSet
 from retrieval.setup import get_analyzer, get_encoder
-from retrieval.training_sources import CATALOGUE, JUDGEMENTS, NAMES, Amounts, Gathered, gather
+from retrieval.training_sources import CATALOGUE, JUDGEMENTS, NAMES, Amounts, Gathered, gather, is_rated
 
 __all__ = ["Amounts", "Collected", "collect", "default_sources", "full_text", "training_text", "training_texts"]
 
@@ -73,9 +74,10 @@ def collect(
     split = split_queries(every, get_analyzer(), held_out=held_out, seed=SPLIT_SEED)
     documents = {product_id: one for found in gathered.values() for product_id, one in found.documents.items()}
     check(split.train, documents)
-    merged = merge(_by_source(gathered, split.train), weights)
+    paths = {product_id: document.category_path for product_id, document in documents.items()}
+    merged = merge(_withhold(_by_source(gathered, split.train), paths), weights)
     queries = weigh(merged.sources, weights)
-    apart = weigh(merge(_by_source(gathered, split.held_out), weights).sources, weights)
+    apart = weigh(merge(_leave_to_people(_by_source(gathered, split.held_out)), weights).sources, weights)
     report = {
         "sources": [{"name": name, "weight": weights[name]} | found.to_facts() for name, found in gathered.items()],
         "queries": len(queries),
@@ -104,6 +106,25 @@ def _by_source(gathered: Mapping[str, Gathered], queries: Iterable[LabelledQuery
     """Return those of the queries that each source gave."""
     kept = {id(query) for query in queries}
     return {name: [query for query in found.queries if id(query) in kept] for name, found in gathered.items()}
+
+
+def _withhold(sources: Mapping[str, list[LabelledQuery]], paths: Mapping[int, str]) -> dict[str, list[LabelledQuery]]:
+    """Return the sources, made queries asking for no category that is kept cold.
+
+    A guard set shows what becomes of categories that nobody asked for; queries made from the catalogue would ask for
+    all of them.
+    """
+    kept = {CATALOGUE: keep_cold(sources.get(CATALOGUE, []), paths, SPLIT_SEED)}
+    return {name: kept.get(name, queries) for name, queries in sources.items()}
+
+
+def _leave_to_people(sources: Mapping[str, list[LabelledQuery]]) -> dict[str, list[LabelledQuery]]:
+    """Return the sources, made queries left out that people graded too: what they said is not to be mixed with it."""
+    asked = {normalize(query.text) for name, queries in sources.items() if is_rated(name) for query in queries}
+    return {
+        name: [query for query in queries if is_rated(name) or normalize(query.text) not in asked]
+        for name, queries in sources.items()
+    }
 
 
 def training_text(document: Document, encoder: Budget | None = None) -> str:

@@ -33,6 +33,11 @@ MADE_SHARE = 0.2  # of what is drawn from the sample shop: queries made from its
 LEFT_OUT_KINDS = ("sku", "absent")
 
 
+def is_rated(source: str) -> bool:
+    """Return whether people graded what they were shown there, not all there is by a rule."""
+    return source.startswith((f"{JUDGEMENTS}:", f"{FILE}:"))
+
+
 @dataclass(frozen=True, slots=True)
 class Amounts:
     """How much is made where it is made; of a catalogue with more than `most_products`, chance chooses so many."""

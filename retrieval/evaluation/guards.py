@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from retrieval.engine.text import has_digit, normalize, split_words
 from retrieval.engine.types import Document
 from retrieval.learning.examples import EXACT, LabelledQuery
+from retrieval.learning.negatives import SUBSTITUTE
 
 SOURCE = "guard: sku"
 SHORTEST_CODE = 4  # characters
+COLD_SHARE = 0.05  # of the categories
 MOST_OF_A_CODE = 20  # products: what more of them share names no model
 
 
@@ -49,6 +53,26 @@ def pick_cold_queries(
     """
     warm = {path for query in trained for path in _paths(query, categories)}
     return [query for query in queries if (paths := _paths(query, categories)) and warm.isdisjoint(paths)]
+
+
+def keep_cold(queries: Iterable[LabelledQuery], categories: Mapping[int, str], seed: int = 1) -> list[LabelledQuery]:
+    """Return the queries with no exact product in a category that is kept cold, COLD_SHARE of them by chance.
+
+    A product there becomes a substitute: neither an answer that is learned nor a negative. What asks for cold
+    categories alone is left out.
+    """
+    cold = {path for path in set(categories.values()) if path and _is_cold(path, seed)}
+    kept = []
+    for query in queries:
+        answers = [product_id for product_id in query.positives if categories.get(product_id, "") in cold]
+        if len(answers) < len(query.positives):
+            kept.append(replace(query, grades={**query.grades, **dict.fromkeys(answers, SUBSTITUTE)}))
+    return kept
+
+
+def _is_cold(path: str, seed: int) -> bool:
+    digest = hashlib.blake2b(f"cold-{seed}:{path}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64 < COLD_SHARE
 
 
 def _paths(query: LabelledQuery, categories: Mapping[int, str]) -> set[str]:

@@ -17,7 +17,7 @@ from retrieval.evaluation.gate import HELD_OUT
 from retrieval.evaluation.rating_files import Rating
 from retrieval.finetuning import promote_result, run_training
 from retrieval.judgement_files import import_ratings
-from retrieval.judging import CODES, OLD, PART, Court, convene, decide
+from retrieval.judging import CODES, OLD, PART, SEARCHED, Court, convene, decide
 from retrieval.learning.examples import LabelledQuery
 from retrieval.learning.export import export_encoder
 from retrieval.learning.versions import read_card
@@ -325,6 +325,21 @@ def test_a_gain_is_to_be_shown_on_queries_that_people_asked(learning_shop):
     assert {query.source for query in court.sets[HELD_OUT]} == {"judgements:shop"}
     assert court.sets[f"{PART}{CATALOGUE}"] == [made]
     assert f"{PART}judgements:shop" not in court.sets
+
+
+def test_what_shoppers_searched_for_is_a_set_of_its_own(learning_shop):
+    collected = collect([("judgements:shop", 1.0)])
+    PastQuery.objects.record(collected.held_out[0].text, 4, ["ada"])
+    court = convene(collected, ["judgements:shop"], seed=1)
+    assert [query.text for query in court.sets[f"{PART}{SEARCHED}"]] == [collected.held_out[0].text]
+
+
+def test_a_verdict_names_the_guards_that_there_were_none_of():
+    court = Court(
+        {HELD_OUT: [LabelledQuery(f"mug {number}", {1: 3.0}, "file:ratings.tsv") for number in range(40)]}, []
+    )
+    scores = {HELD_OUT: np.full(40, 0.5), CODES: np.full(20, 0.5)}
+    assert decide(court, scores, scores).reason.endswith("; not measured: cold categories")
 
 
 @pytest.mark.parametrize(

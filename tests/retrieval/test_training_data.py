@@ -9,6 +9,7 @@ from rapidfuzz import fuzz
 
 from catalog.models import Product
 from retrieval.engine.text import embedding_text, normalize
+from retrieval.evaluation.guards import pick_cold_queries
 from retrieval.evaluation.rating_files import Rating
 from retrieval.judgement_files import import_ratings
 from retrieval.learning.examples import ALIKE, LabelledQuery, query_key
@@ -85,6 +86,32 @@ def test_sources_are_mixed_by_weight_and_told_of(products):
     json.dumps(collected.report)
     every = [*collected.queries, *collected.held_out]
     assert all(product_id in collected.documents for query in every for product_id in query.grades)
+
+
+def test_what_people_graded_is_judged_by_what_they_said_alone(products):
+    rate("shop")
+    collected = collect([("catalogue", 2), ("judgements:shop", 1)], held_out=0.5, amounts=FEW)
+    rated = [query for query in collected.held_out if query.source == "judgements:shop"]
+    assert len(rated) > 5
+    assert all(len(query.grades) == 2 for query in rated)
+    asked = {normalize(query.text) for query in rated}
+    assert asked.isdisjoint(normalize(query.text) for query in collected.held_out if query.source != "judgements:shop")
+
+
+def test_made_queries_leave_some_categories_cold(products):
+    for number in range(60):
+        for n in (1, 2):
+            make_product(
+                f"Potta thing{number} {n}", sku=f"{number}-{n}", brand="Potta", category=f"Other > thing{number}"
+            )
+    collected = collect([("catalogue", 1)], amounts=Amounts(catalogue_queries=1500))
+    paths = {product_id: document.category_path for product_id, document in collected.documents.items()}
+    asked = {paths[product_id] for query in collected.queries for product_id in query.positives}
+    cold = set(paths.values()) - asked
+    assert 1 <= len(cold) <= 10
+    spared = {grade for query in collected.queries for one, grade in query.grades.items() if paths[one] in cold}
+    assert 2.0 in spared  # of 'potta': neither an answer nor a negative
+    assert pick_cold_queries(collected.held_out, collected.queries, paths)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
