@@ -40,10 +40,10 @@ def grade(product: SampleProduct, wish: Wish, taxonomy: Taxonomy) -> int:
     wanted = [taxonomy.types[slug] for slug in wish.kinds]
     if any(product.kind.slug in kind.substitutes for kind in wanted):
         return SUBSTITUTE if missed == 0 else RELATED
-    if any(product.kind.slug in kind.accessories for kind in wanted):
+    if any(product.kind.slug in kind.companions for kind in wanted):
         return RELATED
     # A laptop for one who asks for a sleeve is not what is meant, but near it.
-    return RELATED if any(slug in product.kind.accessories for slug in wish.kinds) else 0
+    return RELATED if not wish.kinds.isdisjoint(product.kind.companions) else 0
 
 
 def _grade_model(product: SampleProduct, wish: Wish) -> int:
@@ -105,6 +105,6 @@ def _near_kinds(wish: Wish, taxonomy: Taxonomy) -> Iterable[str]:
     """Return the kinds whose products can have a grade above 0, without repeats."""
     near = list(wish.kinds)
     for slug in wish.kinds:
-        near += (*taxonomy.types[slug].substitutes, *taxonomy.types[slug].accessories)
-    near += (slug for slug, kind in taxonomy.types.items() if not wish.kinds.isdisjoint(kind.accessories))
+        near += (*taxonomy.types[slug].substitutes, *taxonomy.types[slug].companions)
+    near += (slug for slug, kind in taxonomy.types.items() if not wish.kinds.isdisjoint(kind.companions))
     return dict.fromkeys(sorted(near))

@@ -33,10 +33,11 @@ class ProductType:
     """A kind of thing on sale.
 
     `names`: what titles call it, the plainest first. `synonyms`: what shoppers call it and no text does.
-    `substitutes` serve the same purpose; `accessories` go with it. `lines`: sentences of descriptions, which
-    may name attributes in braces; `extras`: sentences that fit all its department, which may name {brand} and
-    {name}. `in_title`: attributes that titles show. `tones`: colours of its pictures where it has no colour.
-    `series`: what its models are named after; those of types without have numbers.
+    `substitutes` serve the same purpose; `accessories` are for it; what it `goes_with` is not, and is used together
+    with it. `lines`: sentences of descriptions, which may name attributes in braces; `extras`: sentences that fit
+    all its department, which may name {brand} and {name}. `in_title`: attributes that titles show. `tones`: colours
+    of its pictures where it has no colour. `series`: what its models are named after; those of types without have
+    numbers.
     """
 
     slug: str
@@ -52,6 +53,7 @@ class ProductType:
     uses: tuple[str, ...] = ()
     substitutes: tuple[str, ...] = ()
     accessories: tuple[str, ...] = ()
+    goes_with: tuple[str, ...] = ()
     tones: tuple[str, ...] = (NO_COLOUR,)
     department: str = ""
     brands: tuple[str, ...] = ()
@@ -66,6 +68,11 @@ class ProductType:
     def phrases(self) -> tuple[str, ...]:
         """All that shoppers call it, right or wrong."""
         return (*self.names, *self.synonyms, *self.typos)
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """Slugs of all that is used together with it."""
+        return (*self.accessories, *self.goes_with)
 
 
 GIVEN = {"department", "brands", "extras", "series"}  # by the department, not by the type
@@ -175,7 +182,7 @@ def build_taxonomy(
 def _check_type(kind: ProductType, types: Mapping[str, ProductType], shapes: Mapping[str, Shape]) -> None:
     colours = (*kind.attributes.get("colour", ()), *kind.tones)
     problems = [
-        *(f"unknown type {slug!r}" for slug in (*kind.substitutes, *kind.accessories) if slug not in types),
+        *_check_relations(kind, types),
         *(f"{name!r} is in the title but no attribute" for name in kind.in_title if name not in kind.attributes),
         *(
             f"unknown colour {value!r}, expected one of: {', '.join(COLOURS)}"
@@ -200,6 +207,18 @@ def _check_type(kind: ProductType, types: Mapping[str, ProductType], shapes: Map
         problems.append(f"price {list(kind.price)}: expected a rising range such as [5, 20]")
     if problems:
         raise TaxonomyError(f"type {kind.slug!r}: {problems[0]}")
+
+
+def _check_relations(kind: ProductType, types: Mapping[str, ProductType]) -> list[str]:
+    related = (*kind.substitutes, *kind.companions)
+    if unknown := [slug for slug in related if slug not in types]:
+        return [f"unknown type {unknown[0]!r}"]
+    twice = [slug for slug, count in Counter(related).items() if count > 1]
+    mutual = [slug for slug in kind.accessories if kind.slug in types[slug].accessories]
+    return [
+        *(f"{slug!r} is there twice in substitutes, accessories and goes_with" for slug in twice),
+        *(f"{slug!r} is an accessory of it and it of {slug!r}; one of them goes_with the other" for slug in mutual),
+    ]
 
 
 def _has_unknown_name(line: str, known: Iterable[str]) -> bool:

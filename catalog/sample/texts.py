@@ -64,7 +64,7 @@ def _pick(lines: Sequence[str], least: int, most: int, rng: random.Random) -> li
 
 def _name_companions(kind: ProductType, taxonomy: Taxonomy, rng: random.Random) -> list[str]:
     """Return a sentence that names other types, as shops do and search engines stumble over."""
-    names = [taxonomy.types[slug].name for slug in (*kind.accessories, *kind.substitutes)]
+    names = [taxonomy.types[slug].name for slug in (*kind.companions, *kind.substitutes)]
     return [f"{rng.choice(COMPANIONS)}: {', '.join(names)}."] if names and rng.random() < 0.6 else []
 
 

@@ -188,6 +188,18 @@ def test_queries_of_a_small_shop_have_its_truth():
     assert make_queries([], TAXONOMY, random.Random(1), 5) == []
 
 
+def test_what_goes_with_a_thing_is_related_and_not_asked_for_it():
+    bowl = replace(RACK, slug="bowl", names=("bowl",), goes_with=("mug",))
+    mug = replace(MUG, accessories=("bowl",))
+    taxonomy, products = build_taxonomy([mug, CUP, bowl]), [of(mug), of(bowl, "X-00002-1")]
+    texts = {query.text for query in make_queries(products, taxonomy, random.Random(1), 200)}
+    assert "bowl for mug" in texts
+    assert not any("mug for bowl" in text for text in texts)
+    for wanted in ("mug", "bowl"):
+        grades = [grade(product, Wish(frozenset({wanted})), taxonomy) for product in products]
+        assert sorted(grades) == [1, 3]
+
+
 def test_slips_change_one_word_and_keep_its_first_letter():
     slips = {slip("frying saucepan", random.Random(seed)) for seed in range(20)}
     assert len(slips) > 8
@@ -213,6 +225,9 @@ def test_there_are_queries_enough(products):
     ("change", "reason"),
     [
         ({"substitutes": ("sofa",)}, "unknown type 'sofa'"),
+        ({"goes_with": ("sofa",)}, "unknown type 'sofa'"),
+        ({"substitutes": ("lamp",), "accessories": ("lamp",)}, "'lamp' is there twice in substitutes, accessories and"),
+        ({"accessories": ("lamp",)}, "'lamp' is an accessory of it and it of 'lamp'; one of them goes_with the other"),
         ({"in_title": ("power",)}, "'power' is in the title but no attribute"),
         ({"attributes": {"colour": ("plaid",)}}, "unknown colour 'plaid'"),
         ({"attributes": {"size": ()}}, "attribute 'size' has no values"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from catalog.sample.taxonomy import ProductType, load_taxonomy
 
 # Things whose names end in another thing's name and which are no such thing.
@@ -79,6 +81,37 @@ def test_what_is_named_after_a_broader_thing_answers_for_it_unless_it_is_another
     found = {
         (broad.slug, narrow.slug)
         for broad, narrow in find_named_after()
-        if narrow.slug not in (*broad.substitutes, *broad.accessories) and broad.slug not in narrow.accessories
+        if narrow.slug not in (*broad.substitutes, *broad.companions) and broad.slug not in narrow.companions
     }
     assert found == different
+
+
+@pytest.mark.parametrize(
+    ("accessory", "main"),
+    [
+        ("desk-lamp-clamp", "desk-lamp"),
+        ("tap-aerator", "basin-tap"),
+        ("speaker-stands", "bookshelf-speakers"),
+        ("coffee-table", "sofa"),
+        ("car-phone-holder", "car-charger"),
+    ],
+)
+def test_accessories_are_for_the_main_thing_and_never_the_other_way_round(accessory, main):
+    assert main not in load_taxonomy().types[accessory].accessories
+
+
+@pytest.mark.parametrize(
+    ("slug", "other"),
+    [
+        ("coffee-machine-filter", "kettle-descaler"),
+        ("audio-cable", "hdmi-cable"),
+        ("headphone-case", "headphone-stand"),
+        ("projector", "television"),
+        ("presenter", "computer-mouse"),
+        ("led-strip", "mirror-light"),
+        ("network-cable", "wifi-adapter"),
+        ("uninterruptible-power-supply", "surge-protector"),
+    ],
+)
+def test_what_serves_another_purpose_is_no_substitute(slug, other):
+    assert other not in load_taxonomy().types[slug].substitutes
