@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -72,6 +72,13 @@ def find_promotion(kind: str) -> Promotion | None:
     """Return the promotion that holds, None when the settings decide."""
     promotion = read_promotions().get(kind)
     return promotion if promotion and promotion.instead_of == named_by_settings(kind) else None
+
+
+def has_served(kind: str, names: Iterable[str]) -> bool:
+    """Return whether a model of one of these names serves or did: the settings name it, or it was promoted."""
+    promotion = read_promotions().get(kind)
+    promoted = (promotion.instead_of, *(model.name for model in promotion.models)) if promotion else ()
+    return not {named_by_settings(kind), *promoted}.isdisjoint(names)
 
 
 def named_by_settings(kind: str) -> str:

@@ -37,17 +37,19 @@ REMEMBERED = 5  # models, the live one among them
 USERS: list[Callable[[], Mapping[str, str]]] = []
 
 
-def promote(kind: str, name: str, *, precision: str = "float") -> LiveModel:
+def promote(kind: str, name: str, *, precision: str = "float", check: Callable[[], None] = lambda: None) -> LiveModel:
     """Let model `name` serve: every process searches with it within seconds, and no search waits or fails.
 
     `kind`: two-tower or cross-encoder; there an empty name stands for no reranker. `name`: default, a folder, a
-    ModelVersion, or a hub name. It holds until the settings name another model than now. Raises EngineError with the
-    cure for a model that was not exported or has no whole, current index.
+    ModelVersion, or a hub name. It holds until the settings name another model than now. `check` may refuse while
+    nobody else changes what serves. Raises EngineError with the cure for a model that was not exported or has no whole,
+    current index.
     """
     _check_kind(kind)
     with hold_promotions():
         model = find_model(kind, _to_model_name(name), precision)
         _check_ready(kind, model)
+        check()
         promotion = find_promotion(kind)
         before = promotion.models if promotion else (_find_named(kind),)
         if before[0] == model:

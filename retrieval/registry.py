@@ -126,13 +126,18 @@ def is_live(version: ModelVersion) -> bool:
     """Return whether searches use this version now."""
     from retrieval.live import find_live, named_by_settings
 
-    folder = str(folder_of(version.name))
-    names = (folder, version.name) if version.origin == ModelVersion.Origin.BUILT_IN else (folder,)
+    names = names_of(version)
     try:
         live = find_live(version.kind)
     except EngineError:  # the settings' model, not exported yet
         return named_by_settings(version.kind) in names
     return live.name in names or (version.exported != "" and live.version == version.exported)
+
+
+def names_of(version: ModelVersion) -> tuple[str, ...]:
+    """Return what the version is called where models are named: its folder, and one built in by its name too."""
+    folder = str(folder_of(version.name))
+    return (folder, version.name) if version.origin == ModelVersion.Origin.BUILT_IN else (folder,)
 
 
 def remove(version: ModelVersion) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 from catalog.models import Product
 from retrieval import registry
@@ -11,19 +12,21 @@ from retrieval.embedding import Progress
 from retrieval.engine.text import full_text
 from retrieval.engine.types import EngineError
 from retrieval.generations import get_store
-from retrieval.live import TWO_TOWER, LiveModel, find_live
+from retrieval.learning.versions import DEFAULT
+from retrieval.live import CROSS_ENCODER, TWO_TOWER, LiveModel, find_live, has_served
 from retrieval.models import ModelVersion
 
+NEVER_JUDGED = "it was never judged on this shop"
 CALIBRATION_PRODUCTS, CALIBRATION_PAIRS = 2000, 300
 
 
 def check_verdict(version: ModelVersion) -> None:
-    """Raise EngineError unless the gate let the version pass against what serves now, or it comes with the project."""
-    if version.origin == ModelVersion.Origin.BUILT_IN or registry.is_live(version):
+    """Raise EngineError unless the gate let the version pass against what serves now, or it has served before."""
+    if registry.is_live(version) or has_served(version.kind, registry.names_of(version)):
         return
     verdict = version.verdict
     if not verdict.get("is_passed"):
-        reason = verdict.get("reason") or "it was never judged on this shop"
+        reason = verdict.get("reason") or NEVER_JUDGED
         raise EngineError(f"{version.name} is not shown to be better ({reason}); to let it serve anyway, force it")
     champion, live = verdict.get("champion"), find_live(version.kind).version
     if champion != live:
@@ -31,6 +34,16 @@ def check_verdict(version: ModelVersion) -> None:
             f"{version.name} was shown to be better than {champion}, and {live} serves now; go back to the model "
             "before, train it anew, or force it"
         )
+
+
+def check_other(kind: str, name: str) -> None:
+    """Raise EngineError for a model that is no version, unless it has served or shops start with it.
+
+    An empty name stands for no reranker.
+    """
+    is_first = name == ("" if kind == CROSS_ENCODER else DEFAULT)
+    if not is_first and not has_served(kind, [name]):
+        raise EngineError(f"{name} is not shown to be better ({NEVER_JUDGED}); to let it serve anyway, force it")
 
 
 def is_ready(version: ModelVersion) -> bool:
@@ -51,7 +64,6 @@ def serve_version(
     not forced, or when it cannot be prepared.
     """
     from retrieval.indexing import build_shadow
-    from retrieval.promotion import promote
 
     if not is_forced:
         check_verdict(version)
@@ -63,7 +75,18 @@ def serve_version(
         registry.prepare(version, quantize_with=make_calibration_pairs())
     if not is_ready(version):
         build_shadow(version.name, on_progress)
-    return promote(version.kind, str(registry.folder_of(version.name)), precision=precision)
+    return let_serve(version, is_forced=is_forced, precision=precision)
+
+
+def let_serve(version: ModelVersion, *, is_forced: bool = False, precision: str = "float") -> LiveModel:
+    """Let a version serve that is ready to; raises as `serve_version`, and for one that is not ready.
+
+    The verdict is looked at again: another may have been promoted while this one was made ready.
+    """
+    from retrieval.promotion import promote
+
+    check = (lambda: None) if is_forced else partial(check_verdict, version)
+    return promote(version.kind, str(registry.folder_of(version.name)), precision=precision, check=check)
 
 
 def make_calibration_pairs(seed: int = 1) -> list[tuple[str, str]]:

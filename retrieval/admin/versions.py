@@ -23,7 +23,7 @@ from retrieval.admin.base import ServingAdmin
 from retrieval.engine.types import EngineError
 from retrieval.learning.versions import flatten
 from retrieval.models import ModelVersion
-from retrieval.serving import check_verdict, is_ready
+from retrieval.serving import check_verdict, is_ready, let_serve
 from retrieval.tasks import serve_model
 
 GATE = {True: "passed", False: "failed", None: "not judged"}
@@ -131,14 +131,12 @@ class ModelVersionAdmin(ServingAdmin):
 
     def _promote(self, request: HttpRequest, object_id: int, *, is_forced: bool) -> HttpResponseRedirect:
         """Promote at once where all is there; else have the learner make what is missing first."""
-        from retrieval.promotion import promote
-
         version = get_object_or_404(ModelVersion, pk=object_id)
         try:
             if not is_forced:
                 check_verdict(version)
             if is_ready(version):
-                promote(version.kind, str(registry.folder_of(version.name)))
+                let_serve(version, is_forced=is_forced)
                 messages.success(request, f"{version.name} serves within seconds.")
             else:
                 serve_model.delay(version.pk, is_forced)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -28,6 +29,7 @@ from retrieval.learning.export import export_reranker
 from retrieval.live import CROSS_ENCODER, MODELS_DIR, TWO_TOWER, find_live
 from retrieval.models import IndexBuild, ModelVersion
 from retrieval.promotion import find_users, promote, retire, roll_back
+from retrieval.serving import serve_version
 from retrieval.training_sources import make_sample_pairs
 from tests.factories import make_product
 from tests.retrieval.serving import announce, fill_the_disk, live_version, manifest_of, states, titles
@@ -70,6 +72,28 @@ def test_a_model_version_is_promoted_by_its_name(live, shop, towers, settings):
     version = indexing.build_shadow(str(folder)).model_version
     assert promote(TWO_TOWER, "tower-2").name == str(folder)
     assert live_version() == version
+
+
+def keep_version(shop: Path, folder: str, **facts: Any) -> ModelVersion:
+    """Return the row of a version whose folder holds this model."""
+    name = Path(folder).name
+    shutil.copytree(folder, shop / "models" / "versions" / name)
+    return ModelVersion.objects.create(name=name, kind=TWO_TOWER, origin="trained", base="default", **facts)
+
+
+def test_what_was_promoted_while_an_index_was_built_is_not_replaced_unjudged(live, shop, towers):
+    version = keep_version(shop, towers.names[1], verdict={"is_passed": True, "champion": live})
+    indexing.build_shadow(towers.names[2])
+
+    def promote_another(build: IndexBuild) -> None:
+        promote(TWO_TOWER, towers.names[2])
+
+    with pytest.raises(EngineError, match=rf"better than {live}, and {towers.versions[2]} serves now"):
+        serve_version(version, promote_another)
+    assert live_version() == towers.versions[2]
+    assert serve_version(version, is_forced=True).version == towers.versions[1]
+    promote(TWO_TOWER, towers.names[2])
+    assert serve_version(version).version == towers.versions[1], "it has served before"
 
 
 def test_changes_and_rebuilds_follow_the_promoted_model(live, towers):
