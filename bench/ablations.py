@@ -17,23 +17,19 @@ import numpy as np
 from bench.report import Claim, run
 
 SEED = 1
-TOWERS: dict[str, Any] = {
-    "rounds": 2,
-    "rows": 2560,
-    "batch_size": 128,
-    "max_tokens": 48,
-}
+TOWERS: dict[str, Any] = {"rounds": 2, "batch_size": 128, "max_tokens": 48}
 TWO_TOWERS: dict[str, dict[str, Any]] = {
     "all of it": {},
     "negatives by chance, none hard": {"mining": {"count": 0}},
-    "mined once, not again": {"rounds": 1, "rows": 5120},
+    "mined once, not again": {"rounds": 1},
     "batches of 16": {"batch_size": 16},
-    "batches of 512": {"batch_size": 512},
+    "batches of 1024": {"batch_size": 1024},
+    "taught by the default reranker": {"is_taught": True},
     "no Matryoshka": {"dims": ()},
     "untied towers": {"towers": "untied"},
     "all weights, not LoRA": {"lora_rank": 0},
 }
-READER: dict[str, Any] = {"steps": 150, "max_tokens": 64}
+READER: dict[str, Any] = {"max_tokens": 64}
 STUDENT = (0, 2, 4)
 READERS: dict[str, dict[str, Any]] = {
     "6 layers": {},
@@ -44,15 +40,18 @@ READERS: dict[str, dict[str, Any]] = {
 }
 DEPTH, BLEND = 20, 0.6
 CALIBRATION = 200
+DOUBTED = 300  # queries of which one answer is known and the others are looked for among the negatives
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[Claim]:
     with tempfile.TemporaryDirectory(prefix="ablations-") as folder:
         start_django(Path(folder))
-        lab = Lab(Path(folder), arguments.products, arguments.queries)
+        lab = Lab(Path(folder), arguments.products, arguments.queries, arguments.rows, arguments.steps)
         yield Claim("products", arguments.products)
         yield Claim("queries learned from", len(lab.split.train))
         yield Claim("queries measured on", len(lab.asked))
+        if "negatives" in arguments.parts:
+            yield from measure_negatives(lab)
         if "towers" in arguments.parts:
             yield from measure_towers(lab)
         if "readers" in arguments.parts:
@@ -73,6 +72,8 @@ class Lab:
     folder: Path
     products: int
     queries: int
+    rows: int  # that two towers learn from, in all rounds together
+    steps: int  # of a cross-encoder
 
     @cached_property
     def shop(self) -> Any:
@@ -113,6 +114,14 @@ class Lab:
 
         return training_texts(self.shop.documents, self.base)
 
+    @cached_property
+    def teacher(self) -> Any:
+        from retrieval.learning.export import export_reranker
+        from retrieval.lessons import load_reranker
+        from retrieval.registry import resolve
+
+        return load_reranker(export_reranker(resolve("default-reranker"), self.folder / "models"))
+
     def load(self, name: str) -> Any:
         """Return two-tower model `name` as the site runs it."""
         from retrieval.learning.export import export_encoder
@@ -140,6 +149,25 @@ class Lab:
 _VECTORS: dict[str, Any] = {}  # of the model asked last
 
 
+# --- hard negatives -----------------------------------------------------------------------------------
+
+
+def measure_negatives(lab: Lab) -> Iterator[Claim]:
+    """Yield the share of mined negatives that truth calls exact, where one answer of each query is known."""
+    from retrieval.learning.calibration import calibrate
+    from retrieval.learning.negatives import MiningSettings, measure_false_negatives, mine
+
+    asked = [query for query in lab.split.train if len(query.positives) > 1][:DOUBTED]
+    known = [replace(query, grades={query.positives[0]: 3.0}) for query in asked]
+    truth = {query.text: query.grades for query in asked}
+    corpus = lab.corpus.with_vectors(lab.embed(lab.base))
+    teacher = calibrate(lab.teacher, known, lab.shop.documents, seed=SEED)
+    for name, doubts in (("", None), (" and doubted by the default reranker", teacher)):
+        mined = mine(known, corpus, lab.base, doubts, MiningSettings())
+        yield Claim(f"negatives mined{name}: false ones", 100 * measure_false_negatives(mined, truth), "%")
+        yield Claim(f"negatives mined{name}: of a query", float(np.mean([len(found) for found in mined.values()])))
+
+
 # --- two towers ---------------------------------------------------------------------------------------
 
 
@@ -156,7 +184,8 @@ def train_towers(lab: Lab, name: str, changes: Mapping[str, Any]) -> Any:
     from retrieval.learning.rounds import train_in_rounds
     from retrieval.learning.two_tower import TwoTowerSettings
 
-    options = TOWERS | {key: value for key, value in changes.items() if key != "mining"}
+    options = TOWERS | {key: value for key, value in changes.items() if key not in ("mining", "is_taught")}
+    options["rows"] = lab.rows // options["rounds"]
     folder = lab.folder / name.replace(" ", "-")
     train_in_rounds(
         "default",
@@ -167,6 +196,8 @@ def train_towers(lab: Lab, name: str, changes: Mapping[str, Any]) -> Any:
         texts=lab.texts,
         mining=MiningSettings(**{"pool": 5000} | changes.get("mining", {})),
         analyzer=lab.analyzer,
+        teacher=lab.teacher if changes.get("is_taught") else None,
+        embed_first=lambda product_ids, tick: lab.base.encode_products([lab.texts[one] for one in product_ids]),
     )
     return lab.load(str(folder))
 
@@ -204,7 +235,7 @@ def make_lists(lab: Lab) -> list[Any]:
     train = lab.split.train
     found = lab.search(lab.base, "hybrid", [query.text for query in train], 40)
     candidates = {query.text: one.product_ids.tolist() for query, one in zip(train, found, strict=True)}
-    settings = CrossEncoderSettings(**READER, seed=SEED)
+    settings = CrossEncoderSettings(**READER, steps=lab.steps, seed=SEED)
     lists: list[Any] = build_lists(train, lab.shop.documents, candidates, settings)
     return lists
 
@@ -221,7 +252,7 @@ def ask(teacher: Any, lists: list[Any]) -> list[Any]:
 def train_reader(lab: Lab, name: str, lists: list[Any], changes: Mapping[str, Any]) -> Path:
     from retrieval.learning import cross_encoder
 
-    settings = cross_encoder.CrossEncoderSettings(**READER, **changes, seed=SEED)
+    settings = cross_encoder.CrossEncoderSettings(**READER, **changes, steps=lab.steps, seed=SEED)
     return cross_encoder.train("default", lists, settings, lab.folder / name.replace(" ", "-"))
 
 
@@ -265,5 +296,10 @@ if __name__ == "__main__":
         measure,
         products={"type": int, "default": 5000, "help": "products of the sample shop (default: 5000)"},
         queries={"type": int, "default": 4000, "help": "queries of the sample shop (default: 4000)"},
-        parts={"default": "towers,readers", "help": "what to measure, of towers, readers (default: both)"},
+        rows={"type": int, "default": 5120, "help": "pairs that two towers learn from (default: 5120)"},
+        steps={"type": int, "default": 150, "help": "batches that a cross-encoder learns from (default: 150)"},
+        parts={
+            "default": "negatives,towers,readers",
+            "help": "what to measure, of negatives, towers, readers (default: all)",
+        },
     )

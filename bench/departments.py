@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import json
 import random
 import shutil
@@ -48,8 +49,10 @@ def open_shop(name: str, folder: Path) -> Shop:
 
 
 def make_base(options: Iterable[str]) -> Path:
-    """Return the archive of a reranker trained on the truth of all other departments, made once."""
-    folder, rng = FOLDER / "departments-others", random.Random(SEED)
+    """Return the archive of a reranker trained on the truth of all other departments, made once for these options."""
+    options = tuple(options)
+    digest = hashlib.blake2b(repr(options).encode(), digest_size=4).hexdigest()
+    folder, rng = FOLDER / f"departments-others-{digest}", random.Random(SEED)
     archive = folder / f"{BASE}.tar.gz"
     if archive.exists():
         return archive
