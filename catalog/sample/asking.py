@@ -18,6 +18,7 @@ FITTING = frozenset({"for", "compatible with", "fits", "fits on", "socket"})  # 
 class Wish:
     """Kinds of product, and conditions on them.
 
+    `supplies`: those of the kinds that only go with the others, such as toner for one who equips an office.
     `model`: this model of this brand. `sku`: this very product, other variants of its article are substitutes.
     """
 
@@ -26,6 +27,7 @@ class Wish:
     brand: str = ""
     model: str = ""
     sku: str = ""
+    supplies: frozenset[str] = frozenset()
 
     def count_missed(self, product: SampleProduct) -> int:
         """Return how many conditions the product does not meet."""
@@ -103,8 +105,12 @@ def ask_use(product: SampleProduct, shelves: Shelves, taxonomy: Taxonomy, rng: r
     if not product.kind.uses:
         return None
     use = rng.choice(product.kind.uses)
-    kinds = frozenset(kind.slug for kind in taxonomy.types.values() if use in kind.uses)
-    return rng.choice(GIFT_FORMS if use.startswith("present") else USE_FORMS).format(use), Wish(kinds)
+    kinds = [kind for kind in taxonomy.types.values() if use in kind.uses]
+    slugs = frozenset(kind.slug for kind in kinds)
+    if "present for" in use:  # a grinder is as good a present as the beans
+        return rng.choice(GIFT_FORMS).format(use), Wish(slugs)
+    supplies = slugs.intersection(slug for kind in kinds for slug in kind.accessories)
+    return rng.choice(USE_FORMS).format(use), Wish(slugs, supplies=supplies)
 
 
 USE_FORMS = ("{}", "{}", "something for {}", "what do i need for {}")

@@ -36,7 +36,7 @@ def grade(product: SampleProduct, wish: Wish, taxonomy: Taxonomy) -> int:
         return _grade_model(product, wish)
     missed = wish.count_missed(product)
     if product.kind.slug in wish.kinds:
-        return max(EXACT - missed, RELATED) if wish.is_fitted_by(product) else RELATED
+        return _grade_wanted(product, wish, missed)
     wanted = [taxonomy.types[slug] for slug in wish.kinds]
     if any(product.kind.slug in kind.substitutes for kind in wanted):
         return SUBSTITUTE if missed == 0 else RELATED
@@ -44,6 +44,14 @@ def grade(product: SampleProduct, wish: Wish, taxonomy: Taxonomy) -> int:
         return RELATED
     # A laptop for one who asks for a sleeve is not what is meant, but near it.
     return RELATED if not wish.kinds.isdisjoint(product.kind.companions) else 0
+
+
+def _grade_wanted(product: SampleProduct, wish: Wish, missed: int) -> int:
+    """Return the grade of a product of a wanted kind that misses so many conditions, 1 to 3."""
+    if not wish.is_fitted_by(product):
+        return RELATED
+    best = SUBSTITUTE if product.kind.slug in wish.supplies else EXACT
+    return max(best - missed, RELATED)
 
 
 def _grade_model(product: SampleProduct, wish: Wish) -> int:

@@ -13,15 +13,20 @@ from dataclasses import replace
 import pytest
 from django.core.management import CommandError, call_command
 
-from catalog.sample.asking import Wish, slip
+from catalog.sample.asking import Wish, ask_use, slip
 from catalog.sample.queries import generate_queries, grade, make_queries
 from catalog.sample.shop import SampleProduct, generate_products, make_gtin, make_products
 from catalog.sample.taxonomy import ProductType, TaxonomyError, build_taxonomy, load_taxonomy
 
 
 @pytest.fixture(scope="module")
-def products():
-    return list(make_products(5000, seed=7))
+def whole_shop():
+    return list(make_products(20_000, seed=7))
+
+
+@pytest.fixture(scope="module")
+def products(whole_shop):
+    return whole_shop[:5000]
 
 
 def test_there_are_types_and_departments_enough():
@@ -200,6 +205,16 @@ def test_what_goes_with_a_thing_is_related_and_not_asked_for_it():
         assert sorted(grades) == [1, 3]
 
 
+@pytest.mark.parametrize(("use", "of_rack"), [("tidying a kitchen", 2), ("present for a tea drinker", 3)])
+def test_supplies_of_a_use_are_graded_below_the_main_things_unless_they_are_presents(use, of_rack):
+    mug = replace(MUG, accessories=("rack",), uses=(use,))
+    rack, lamp = replace(RACK, uses=(use,)), replace(LAMP, uses=(use,))
+    taxonomy = build_taxonomy([mug, CUP, rack, lamp])
+    made = ask_use(of(mug), {}, taxonomy, random.Random(1))
+    assert made is not None
+    assert [grade(of(kind), made[1], taxonomy) for kind in (mug, lamp, rack, CUP)] == [3, 3, of_rack, 2]
+
+
 def test_slips_change_one_word_and_keep_its_first_letter():
     slips = {slip("frying saucepan", random.Random(seed)) for seed in range(20)}
     assert len(slips) > 8
@@ -217,8 +232,10 @@ def test_queries_of_every_kind_have_an_answer_but_the_absent_ones():
     assert queries == generate_queries(1500, seed=7, limit=300)
 
 
-def test_there_are_queries_enough(products):
-    assert len(make_queries(products, load_taxonomy(), random.Random(2), 700)) == 700
+def test_there_are_products_and_queries_enough(whole_shop):
+    assert len({product.sku for product in whole_shop}) == 20_000
+    queries = make_queries(whole_shop, load_taxonomy(), random.Random(2), 3000)
+    assert len({query.text for query in queries}) == 3000
 
 
 @pytest.mark.parametrize(
