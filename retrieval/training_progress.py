@@ -77,7 +77,8 @@ class Recorder:
     def save(self) -> None:
         values = {name: getattr(self._run, name) for name in TOLD}
         with busy_database_told(self._run.pk):
-            TrainingRun.objects.filter(pk=self._run.pk).update(beat_at=timezone.now(), **values)
+            rows = TrainingRun.objects.filter(pk=self._run.pk, state__in=TrainingRun.OPEN)
+            rows.update(beat_at=timezone.now(), **values)
         self._saved_at = time.monotonic()
         self._on_progress(self._run)
 
@@ -94,15 +95,16 @@ class Recorder:
             raise TrainingCancelledError("cancelled")
 
     def is_cancelled(self) -> bool:
-        """Return whether the training is to stop now, asked for by hand or because its process is to end."""
+        """Return whether the training is to stop now: asked to, ended by another process, or its own is to end."""
         self.beat()
         if self._is_stopping():
             return True
         if not self._is_cancelled and time.monotonic() - self._looked_at >= LOOK_S:
             self._looked_at = time.monotonic()
             with busy_database_told(self._run.pk):
-                asked = TrainingRun.objects.filter(pk=self._run.pk).values_list("is_cancel_requested", flat=True)
-                self._is_cancelled = asked.first() is not False  # None: deleted
+                rows = TrainingRun.objects.filter(pk=self._run.pk, state__in=TrainingRun.OPEN)
+                asked = rows.values_list("is_cancel_requested", flat=True)
+                self._is_cancelled = asked.first() is not False  # None: deleted, or over
         return self._is_cancelled
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -28,7 +29,7 @@ from retrieval.training_sources import CATALOGUE, FILE, JUDGEMENTS, NAMES, SAMPL
 
 logger = logging.getLogger(__name__)
 State = TrainingRun.State
-OPEN = (State.QUEUED, State.RUNNING)
+OPEN = TrainingRun.OPEN
 ENDED_EARLY = (State.FAILED, State.CANCELLED)
 MOST_TRIES = 5  # processes that may die of a training
 WAITS = "waits for"
@@ -114,11 +115,13 @@ def _check_source(name: str) -> None:
 
 
 def queue_training(run: TrainingRun) -> None:
-    """Have a worker train once the transaction is committed; it goes on where an earlier try ended."""
-    TrainingRun.objects.filter(pk=run.pk).update(
-        state=State.QUEUED, error="", is_cancel_requested=False, beat_at=timezone.now(), finished_at=None,
-        phase=f"{WAITS} a worker",
-    )  # fmt: skip
+    """Have a worker train once the transaction is committed; it goes on where an earlier try ended.
+
+    One that was cancelled meanwhile stays so.
+    """
+    TrainingRun.objects.filter(pk=run.pk, state__in=OPEN).update(
+        state=State.QUEUED, error="", beat_at=timezone.now(), finished_at=None, phase=f"{WAITS} a worker"
+    )
     transaction.on_commit(partial(_send, run.pk))
 
 
@@ -147,29 +150,32 @@ def queue_stale() -> int:
 
 def claim(run_id: int) -> TrainingRun | None:
     """Return the run, now running; None for one that is done, deleted, or in another process's hands."""
-    with transaction.atomic():
-        run = TrainingRun.objects.select_for_update().filter(pk=run_id).first()
-        if run is None or not (run.state == State.QUEUED or run.is_interrupted):
-            return None
-        if run.is_cancel_requested:
-            end(run, State.CANCELLED)
-            return None
-        run.state, run.error, run.phase, run.finished_at = State.RUNNING, "", "starts", None
-        run.started_at = run.started_at or timezone.now()
-        run.save()
-    return run
+    now, mine = timezone.now(), _unattended().filter(pk=run_id)
+    mine.filter(is_cancel_requested=True).update(state=State.CANCELLED, phase="", finished_at=now)
+    claimed = mine.update(
+        state=State.RUNNING, error="", phase="starts", finished_at=None, beat_at=now,
+        started_at=Coalesce("started_at", Value(now)),
+    )  # fmt: skip
+    return TrainingRun.objects.get(pk=run_id) if claimed else None
+
+
+def _unattended() -> QuerySet[TrainingRun]:
+    """Return the trainings that are not over and that no living process works at."""
+    is_silent = Q(state=State.RUNNING, beat_at__lt=timezone.now() - INTERRUPTED_AFTER)
+    return TrainingRun.objects.filter(Q(state=State.QUEUED) | is_silent)
 
 
 # --- by hand ------------------------------------------------------------------------------------------
 
 
 def cancel(run: TrainingRun) -> None:
-    """Have the training stop within seconds, keeping what it has learned so far; nothing for one that is done."""
+    """Have the training stop within seconds, keeping what it has learned so far; nothing for one that is done.
+
+    It is asked to stop first: a process that claims it this moment, or wakes up, is to see that.
+    """
+    TrainingRun.objects.filter(pk=run.pk, state__in=OPEN).update(is_cancel_requested=True)
+    _unattended().filter(pk=run.pk).update(state=State.CANCELLED, error="", phase="", finished_at=timezone.now())
     run.refresh_from_db()
-    if run.state == State.QUEUED or run.is_interrupted:
-        end(run, State.CANCELLED)
-    elif run.state == State.RUNNING:
-        TrainingRun.objects.filter(pk=run.pk).update(is_cancel_requested=True)
 
 
 def can_go_on(run: TrainingRun) -> bool:
@@ -207,8 +213,12 @@ def find_ended(run: TrainingRun) -> TrainingRun | None:
     return TrainingRun.objects.filter(pk=run.pk).exclude(state__in=OPEN).first()
 
 
-def end(run: TrainingRun, state: str, error: str = "") -> None:
-    """Note how the training ended; nothing for a row that was deleted meanwhile."""
+def end(run: TrainingRun, state: str, error: str = "") -> bool:
+    """Note how the training ended and return true; one that another process ended, or deleted, is left as it is."""
     run.state, run.error, run.phase, run.finished_at = state, error[:2000], "", timezone.now()
     names = ("state", "error", "phase", "finished_at", "result", "losses", "scores", "steps_done", "steps_total")
-    TrainingRun.objects.filter(pk=run.pk).update(**{name: getattr(run, name) for name in names})
+    values = {name: getattr(run, name) for name in names}
+    is_noted = bool(TrainingRun.objects.filter(pk=run.pk, state__in=OPEN).update(**values))
+    if not is_noted and (ended := find_ended(run)):
+        run.state, run.error, run.finished_at = ended.state, ended.error, ended.finished_at
+    return is_noted

@@ -102,6 +102,8 @@ class TrainingRun(models.Model):
         FAILED = "failed"
         CANCELLED = "cancelled"
 
+    OPEN = (State.QUEUED, State.RUNNING)
+
     kind = models.CharField(max_length=20, choices=ModelKind.choices, default=ModelKind.TWO_TOWER)
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     sources = models.JSONField(default=list, blank=True, help_text="[[name, weight], …]")

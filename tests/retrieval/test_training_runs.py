@@ -173,6 +173,42 @@ def test_a_run_that_nobody_works_at_is_cancelled_at_once_one_at_work_is_asked_to
     assert Recorder(busy).is_cancelled()
 
 
+def test_one_that_is_claimed_while_it_is_cancelled_stops(monkeypatch):
+    run, refresh = make_run(), TrainingRun.refresh_from_db
+
+    def claim_meanwhile(self: TrainingRun, *arguments: Any, **options: Any) -> None:
+        refresh(self, *arguments, **options)
+        training_runs.claim(self.pk)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, "refresh_from_db", claim_meanwhile)
+        training_runs.cancel(run)
+    run.refresh_from_db()
+    assert run.is_cancel_requested
+    assert Recorder(run).is_cancelled()
+
+
+def test_one_that_was_cancelled_while_it_stood_still_wakes_up_to_stop():
+    silent = make_run(State.RUNNING, silent_s=300)
+    recorder = Recorder(silent)
+    training_runs.cancel(TrainingRun.objects.get(pk=silent.pk))
+    assert recorder.is_cancelled()
+    assert not training_runs.end(silent, State.FINISHED)
+    assert silent.state == "cancelled"
+    silent.refresh_from_db()
+    assert (silent.state, silent.phase) == ("cancelled", "")
+
+
+def test_one_whose_process_died_while_it_was_asked_to_stop_does_not_begin_again(sent):
+    run = make_run(State.RUNNING, silent_s=60)
+    training_runs.cancel(run)
+    TrainingRun.objects.update(beat_at=timezone.now() - timedelta(seconds=300))
+    assert training_runs.queue_stale() == 1
+    assert training_runs.claim(run.pk) is None
+    run.refresh_from_db()
+    assert run.state == "cancelled"
+
+
 def test_only_what_ended_early_is_gone_on_with():
     stopped = make_run(State.CANCELLED, is_cancel_requested=True, error="x")
     reopened = training_runs.reopen(stopped)
