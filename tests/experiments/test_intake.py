@@ -269,7 +269,8 @@ def test_many_rows_go_in_batches(log, woken):
     for number in range(1200):
         buffers.buffer.add("events", make_event(f"e{number}"))
     buffers.buffer.flush()
-    assert sorted(len(spool.read(path)) for path in spool.list_waiting()) == [200, 500, 500]
+    sizes = [len(spool.read(path)) for path in spool.list_waiting()]
+    assert (sum(sizes), max(sizes)) == (1200, 500)  # the buffer's thread, woken by 500, may have taken some more
     assert take_in_spool() == 1200
 
 
