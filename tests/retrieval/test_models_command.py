@@ -15,10 +15,12 @@ from django.urls import reverse
 
 from retrieval import live, promotion, registry
 from retrieval.engine.exported import ModelCard
+from retrieval.engine.types import EngineError
 from retrieval.learning import sources
 from retrieval.learning.export import export_encoder, export_reranker
 from retrieval.learning.versions import write_version
 from retrieval.models import ModelVersion
+from retrieval.serving import check_other
 from retrieval.tasks import serve_model
 from tests.factories import make_product
 from tests.retrieval.test_adapters import save_scorer_adapter
@@ -109,6 +111,29 @@ def test_a_cross_encoder_is_promoted_and_rolled_back(judge):
     assert "judge-1" in run("promote", "judge-1", "--force")
     assert run_json("rollback", "cross-encoder")["name"] == ""
     assert not registry.is_live(version)
+
+
+def test_what_was_never_judged_here_is_refused_until_it_is_forced(judge):
+    name = str(registry.folder_of(add_judge(judge).name))
+    ModelVersion.objects.update(origin=ModelVersion.Origin.BUILT_IN)
+    registry.prepare(ModelVersion.objects.get())
+    for refused in (("judge-1",), (name, "--kind", "cross-encoder")):
+        with pytest.raises(CommandError, match=rf"{refused[0]} is not shown to be better .*, force it"):
+            run("promote", *refused)
+    run("promote", name, "--kind", "cross-encoder", "--force")
+    run("promote", "none", "--kind", "cross-encoder")
+    assert "judge-1" in run("promote", "judge-1"), "it has served before"
+
+
+def test_the_model_that_shops_start_with_and_those_the_settings_name_need_no_force(settings):
+    check_other("two-tower", "default")
+    check_other("cross-encoder", "")
+    settings.SEARCHSITE = settings.SEARCHSITE | {"MODEL": "/models/ours", "RERANKER": "default-reranker"}
+    check_other("two-tower", "/models/ours")
+    check_other("cross-encoder", "default-reranker")
+    for kind, name in (("cross-encoder", "default"), ("two-tower", "/models/theirs")):
+        with pytest.raises(EngineError, match=f"{name} is not shown to be better"):
+            check_other(kind, name)
 
 
 def test_no_cross_encoder_can_be_promoted(judge):

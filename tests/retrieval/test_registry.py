@@ -189,3 +189,12 @@ def test_a_verdict_holds_against_the_champion_it_was_won_from(folder, monkeypatc
     version.verdict = {"is_passed": False, "reason": "fails: it lost"}
     with pytest.raises(EngineError, match=r"shop-1 is not shown to be better \(fails: it lost\)"):
         check_verdict(version)
+
+
+def test_what_comes_with_the_project_is_judged_like_any_other(folder, settings):
+    version = add(folder, "ours")
+    version.origin = ModelVersion.Origin.BUILT_IN
+    with pytest.raises(EngineError, match=r"ours is not shown to be better \(it was never judged on this shop\)"):
+        check_verdict(version)
+    settings.SEARCHSITE = settings.SEARCHSITE | {"MODEL": "ours"}
+    check_verdict(version)

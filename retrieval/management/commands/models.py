@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -15,8 +16,9 @@ from rich.table import Table
 from retrieval import registry
 from retrieval.engine.types import EngineError
 from retrieval.learning import versions
+from retrieval.live import CROSS_ENCODER
 from retrieval.models import ModelVersion
-from retrieval.serving import serve_version
+from retrieval.serving import check_other, serve_version
 
 KINDS = versions.KINDS
 NO_RERANKER = "none"
@@ -37,7 +39,7 @@ class Command(BaseCommand):
             "name", help=f"a version, default, a folder or a hub name; {NO_RERANKER} for no cross-encoder"
         )
         promote.add_argument("--kind", choices=KINDS, help="needed for what is no version")
-        promote.add_argument("--force", action="store_true", help="also where the gate did not let it pass")
+        promote.add_argument("--force", action="store_true", help="also what is not shown to be better on this shop")
         promote.add_argument("--precision", choices=("float", "int8"), default="float", help="of a cross-encoder")
         add(actions, "rollback", "let the model before serve again").add_argument("kind", choices=KINDS)
         export = add(actions, "export", "write a version as one file")
@@ -87,9 +89,9 @@ class Command(BaseCommand):
             served = serve_version(version, is_forced=options["force"], precision=precision)
             return _tell_live(version.kind, served)
         kind = str(kind)
-        is_none = kind == "cross-encoder" and name == NO_RERANKER
-        live = promote(kind, "" if is_none else registry.resolve(name), precision=precision)
-        return _tell_live(kind, live)
+        name = "" if kind == CROSS_ENCODER and name == NO_RERANKER else name
+        check = (lambda: None) if options["force"] else partial(check_other, kind, name)
+        return _tell_live(kind, promote(kind, name, precision=precision, check=check))
 
     def _rollback(self, kind: str, **options: Any) -> tuple[Any, str]:
         from retrieval.promotion import roll_back
