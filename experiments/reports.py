@@ -89,25 +89,13 @@ def make_report(experiment: Experiment) -> tuple[dict[str, Any], dict[str, dict[
     alpha = find_bonferroni_alpha(max(len(others), 1), alpha=GUARD_ALPHA)
     guards = {name: guard(sample, champion, name, experiment.guardrail_margin, alpha) for name in others}
     ratio = check_ratio(sample, variants)
-    stopped = {variant.name: variant.stop_reason for variant in variants if variant.stopped_at}
-    facts = Facts(
-        experiment.metric,
-        experiment.worthwhile_lift,
-        ratio["is_broken"],
-        # Visitors of a stopped variant see the champion: what they do says nothing about it any more.
-        [one for one in comparisons if one.metric == experiment.metric and one.variant not in stopped],
-        len(days.days),
-        stopped,
-        experiment.status == Experiment.Status.STOPPED,
-        ratio["p_value"] if ratio.get("is_alarm") else None,
-    )
-    verdict = say(facts)
+    facts = gather_facts(experiment, variants, comparisons, ratio, len(days.days))
     return _blank_if_broken(
         {
-            **asdict(verdict),
+            **asdict(say(facts)),
             "variants": names,
             **count_visitors(sample),
-            "stopped": stopped,
+            "stopped": dict(facts.stopped),
             "simulated": VisitorDay.objects.filter(experiment=experiment, is_simulated=True).exists(),
             "ratio": ratio,
             "comparisons": [_to_json(one) for one in comparisons],
@@ -118,6 +106,27 @@ def make_report(experiment: Experiment) -> tuple[dict[str, Any], dict[str, dict[
             "funnel": {name: count_funnel(columns) for name, columns in sample.visitors.items()},
         }
     ), guards
+
+
+def gather_facts(
+    experiment: Experiment,
+    variants: Sequence[Variant],
+    comparisons: Sequence[Comparison],
+    ratio: Mapping[str, Any],
+    days: int,
+) -> Facts:
+    """Return what the first line follows from; variants that were stopped are named there, not compared."""
+    stopped = {variant.name: variant.stop_reason for variant in variants if variant.stopped_at}
+    return Facts(
+        metric=experiment.metric,
+        worthwhile_lift=experiment.worthwhile_lift,
+        is_broken=ratio["is_broken"],
+        comparisons=[one for one in comparisons if one.metric == experiment.metric and one.variant not in stopped],
+        days=days,
+        stopped=stopped,
+        is_over=experiment.status == Experiment.Status.STOPPED,
+        ratio_p_value=ratio["p_value"] if ratio.get("is_alarm") else None,
+    )
 
 
 def _blank_if_broken(content: dict[str, Any]) -> dict[str, Any]:
@@ -168,7 +177,7 @@ def list_days(days: VisitorDays, metric: str, champion: str, others: Sequence[st
     for day, visitors in days.up_to_each_day():
         sample = draw_sample(visitors)
         each = {name: _lift(compare(sample, champion, name, plan, alpha)) for name in others}
-        counts = {name: len(columns["searches"]) for name, columns in visitors.items()}
+        counts = count_visitors(sample)["visitors"]
         found.append({"day": day.isoformat(), "visitors": counts, "lifts": each})
     return found
 
