@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.utils import timezone
 
+from catalog.models import Product
 from retrieval.engine.files import write_atomically
 from retrieval.engine.pipeline import Pipeline
 from retrieval.engine.text import embedding_text
@@ -56,6 +57,7 @@ def diagnose(on_progress: Progress = lambda phase, share: None, *, seed: int = 1
     report["texts"] = measure_texts(encoder, sample)
     on_progress("comparing vectors", 0.5)
     report |= measure_space(sample)
+    report["twins"] = measure_twins(pipeline, sample)
     on_progress("searching", 0.6)
     report["graph"] = measure_graph(pipeline, sample, lambda share: on_progress("searching", 0.6 + 0.3 * share))
     on_progress("looking for queries out of place", 0.9)
@@ -96,8 +98,7 @@ def measure_texts(encoder: Encoder, sample: Sample) -> Report:
 
 def measure_space(sample: Sample) -> Report:
     """Return how the sampled vectors lie, what whitening would change, and what smaller vectors would lose."""
-    products, twins = sample.products, geometry.find_near_duplicates(sample.products, sample.product_ids)
-    titles = {document.product_id: document.title for document in sample.documents}
+    products = sample.products
     counts, edges = np.histogram(geometry.sample_cosines(products), bins=COSINE_BINS)
     return {
         "space": _describe_space(sample, products, sample.pair_queries)
@@ -105,14 +106,22 @@ def measure_space(sample: Sample) -> Report:
         "whitened": _whiten(sample),
         "sizes": [asdict(each) for each in nearest.measure_sizes(products, sample.queries)],
         "quantization": asdict(nearest.measure_quantization(products, sample.queries)),
-        "twins": {
-            "count": twins.count,
-            "share": twins.products / len(products),
-            "pairs": [
-                {"first": titles[one], "second": titles[other], "ids": [one, other], "cosine": round(cosine, 4)}
-                for one, other, cosine in twins.pairs
-            ],
-        },
+    }
+
+
+def measure_twins(pipeline: Pipeline, sample: Sample) -> Report:
+    """Return the share of sampled products that have a near-duplicate in the whole index, and the most alike."""
+    twins = geometry.find_near_duplicates(pipeline.generation.index, sample.products, sample.product_ids)
+    shown = {product_id for one, other, _ in twins.pairs for product_id in (one, other)}
+    titles = dict(Product.objects.filter(pk__in=shown).values_list("pk", "title"))
+    return {
+        "count": twins.count,
+        "share": twins.products / len(sample.products),
+        "pairs": [
+            {"first": titles[one], "second": titles[other], "ids": [one, other], "cosine": round(cosine, 4)}
+            for one, other, cosine in twins.pairs
+            if one in titles and other in titles
+        ],
     }
 
 

@@ -185,7 +185,8 @@ def _twins(report: Mapping[str, Any]) -> list[Finding]:
             ("twins", "Products with a near-duplicate"),
             _percent(twins["share"]),
             twins["share"] > MOST_TWINS,
-            f"{twins['count']:,} pairs among {report['sampled_products']:,} products have nearly the same vector.",
+            f"Share of {report['sampled_products']:,} products, drawn by chance, of which another of the index's "
+            f"{report['products']:,} has nearly the same vector; {twins['count']:,} such pairs were found.",
             "Merge what is the same product; say in title or description what tells variants apart.",
         )
     ]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.engine.types import Ids, Vectors
+from retrieval.engine.index import ProductIndex
+from retrieval.engine.types import Vectors
 from retrieval.evaluation.metrics import Floats
 
 BLOCK = 1024  # rows compared at once: with 100,000 products 400 MB
@@ -120,7 +121,7 @@ def fit_whitening(vectors: Vectors, dims: int | None = None) -> Whitening:
 class Twins:
     """Pairs of products of nearly the same vector: at most as many as asked for, the most alike first.
 
-    `count` is how many there are in all; `products` how many products have such a twin.
+    `count` is how many there are in all; `products` how many of the products asked about have such a twin.
     """
 
     pairs: tuple[tuple[int, int, float], ...]  # (product id, product id, cosine)
@@ -129,22 +130,19 @@ class Twins:
 
 
 def find_near_duplicates(
-    vectors: Vectors, product_ids: Ids | Sequence[int], *, threshold: float = 0.97, limit: int = 50
+    index: ProductIndex, vectors: Vectors, product_ids: Sequence[int], *, threshold: float = 0.97, limit: int = 50
 ) -> Twins:
-    """Return the pairs of products whose cosine is at least `threshold`."""
-    best: list[tuple[int, int, float]] = []
-    count, has_twin = 0, np.zeros(len(vectors), bool)
-    for start, cosines in _cosine_blocks(vectors):
-        above = np.argwhere(np.triu(cosines[:, start:], 1) >= threshold)
-        rows, columns = above[:, 0] + start, above[:, 1] + start
-        found = cosines[above[:, 0], columns]
-        count += len(above)
-        has_twin[rows] = has_twin[columns] = True
-        chosen = np.argsort(-found, kind="stable")[:limit]
-        best += [(int(rows[at]), int(columns[at]), float(found[at])) for at in chosen]
-        best = sorted(best, key=lambda pair: -pair[2])[:limit]
-    pairs = tuple((int(product_ids[row]), int(product_ids[column]), min(cosine, 1.0)) for row, column, cosine in best)
-    return Twins(pairs, count, int(has_twin.sum()))
+    """Return which of these products have a twin in the whole index: the nearest other, of a cosine >= `threshold`."""
+    found: dict[tuple[int, int], float] = {}
+    products = 0
+    for product_id, vector in zip(product_ids, vectors, strict=True):
+        others = (hit for hit in index.search_dense(vector, limit=2) if hit[0] != product_id)
+        other, cosine = next(others, (product_id, -1.0))
+        if cosine >= threshold:
+            products += 1
+            found[min(product_id, other), max(product_id, other)] = min(cosine, 1.0)
+    best = sorted(found.items(), key=lambda pair: -pair[1])[:limit]
+    return Twins(tuple((one, other, cosine) for (one, other), cosine in best), len(found), products)
 
 
 def _cosine_blocks(vectors: Vectors) -> Iterator[tuple[int, Vectors]]:

@@ -114,6 +114,16 @@ def test_long_texts_and_doubles_are_noticed(shop):
     assert (state_of(report, "twins"), state_of(report, "anisotropy")) == (BAD, BAD)
 
 
+def test_doubles_of_a_sampled_product_are_looked_for_in_the_whole_index(shop, monkeypatch):
+    for number in range(40):
+        make_product(f"Hose {number % 20}", description="Green and long. " * (number % 20))
+    indexing.rebuild()
+    monkeypatch.setattr(sampling, "PRODUCTS", 8)
+    report = diagnostics.diagnose()
+    assert (report["sampled_products"], report["twins"]["share"]) == (8, 1.0)
+    assert all(pair["first"] == pair["second"] for pair in report["twins"]["pairs"])
+
+
 def test_whitening_is_offered_where_vectors_are_too_alike(indexed):
     report = diagnostics.diagnose()
     assert report["whitened"] is None, "16 products say nothing of 384 dimensions"

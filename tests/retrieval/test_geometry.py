@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from retrieval.engine.encoders import scale_to_unit
 from retrieval.engine.moments import Moments
-from retrieval.engine.types import Vectors
+from retrieval.engine.types import Ranking, Vectors
 from retrieval.evaluation import geometry, nearest
 from tests.fakes import HashEncoder, build_pipeline, make_document
 
@@ -39,11 +40,9 @@ def test_uniformity_by_hand():
 def test_figures_do_not_depend_on_how_rows_are_cut(monkeypatch):
     vectors = draw(50, 8)
     vectors[20] = vectors[3]
-    whole = geometry.measure_uniformity(vectors), geometry.find_near_duplicates(vectors, range(50), threshold=0.8)
+    whole = geometry.measure_uniformity(vectors)
     monkeypatch.setattr(geometry, "BLOCK", 7)
-    parts = geometry.measure_uniformity(vectors), geometry.find_near_duplicates(vectors, range(50), threshold=0.8)
-    assert parts[0] == pytest.approx(whole[0])
-    assert [pair[:2] for pair in parts[1].pairs] == [pair[:2] for pair in whole[1].pairs]
+    assert geometry.measure_uniformity(vectors) == pytest.approx(whole)
 
 
 def test_anisotropy_by_hand():
@@ -95,13 +94,39 @@ def test_whitening_leaves_out_directions_that_do_not_vary():
         geometry.fit_whitening(AXES[[0] * 7])
 
 
+class ListedIndex:
+    """Searches a few vectors as an index would."""
+
+    def __init__(self, vectors: Vectors, product_ids: list[int]) -> None:
+        self._vectors, self._product_ids = vectors, np.array(product_ids)
+
+    def search_dense(self, vector: Vectors, *, limit: int) -> Ranking:
+        scores = self._vectors @ vector
+        order = np.argsort(-scores, kind="stable")[:limit]
+        return Ranking(self._product_ids[order], scores[order])
+
+
+def find_near_duplicates(**options: Any) -> geometry.Twins:
+    vectors, product_ids = np.array([[1, 0], [0, 1], [0.6, 0.8], [1, 0]], np.float32), [11, 12, 13, 14]
+    index: Any = ListedIndex(vectors, product_ids)
+    return geometry.find_near_duplicates(index, vectors, product_ids, threshold=0.7, **options)
+
+
 def test_near_duplicates_are_named_most_alike_first():
-    vectors = np.array([[1, 0], [0, 1], [0.6, 0.8], [1, 0]], np.float32)
-    twins = geometry.find_near_duplicates(vectors, [11, 12, 13, 14], threshold=0.7)
+    twins = find_near_duplicates()
     assert [(one, other, round(cosine, 3)) for one, other, cosine in twins.pairs] == [(11, 14, 1.0), (12, 13, 0.8)]
     assert (twins.count, twins.products) == (2, 4)
-    capped = geometry.find_near_duplicates(vectors, [11, 12, 13, 14], threshold=0.7, limit=1)
+    capped = find_near_duplicates(limit=1)
     assert (len(capped.pairs), capped.count) == (1, 2)
+
+
+def test_near_duplicates_of_a_few_are_looked_for_among_all_products(tmp_path):
+    documents = [make_document(number, f"mug number {number % 20}") for number in range(1, 41)]
+    index = build_pipeline(tmp_path, documents).generation.index
+    vectors = HashEncoder().encode_products([document.title for document in documents[:5]])
+    twins = geometry.find_near_duplicates(index, vectors, range(1, 6))
+    assert twins.products == 5
+    assert {pair[:2] for pair in twins.pairs} == {(number, number + 20) for number in range(1, 6)}
 
 
 def test_recall_counts_equals_as_found():
