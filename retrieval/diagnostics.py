@@ -21,11 +21,21 @@ from retrieval.engine.text import embedding_text
 from retrieval.engine.types import EngineError, Vectors
 from retrieval.evaluation import geometry, nearest
 from retrieval.evaluation.metrics import Floats
-from retrieval.sampling import MADE, PAST, Encoder, Sample, draw_products, draw_sample, encoder_of, known_queries
+from retrieval.sampling import (
+    MADE,
+    PAST,
+    Encoder,
+    Sample,
+    draw_products,
+    draw_sample,
+    draw_vectors,
+    encoder_of,
+    known_queries,
+)
 from retrieval.setup import get_pipeline
 from retrieval.staleness import find_stale
 
-FILE, FORMAT = "diagnostics.json", 1
+FILE, FORMAT = "diagnostics.json", 2
 PROGRESS_KEY, PROGRESS_S = "diagnostics-progress", 300
 UNLIMITED = 1 << 30  # tokens
 MOST_TOLD = 10  # queries far from all products
@@ -58,6 +68,7 @@ def diagnose(on_progress: Progress = lambda phase, share: None, *, seed: int = 1
     on_progress("comparing vectors", 0.5)
     report |= measure_space(sample)
     report["twins"] = measure_twins(pipeline, sample)
+    report |= measure_losses(draw_vectors(pipeline, seed), sample.queries)
     on_progress("searching", 0.6)
     report["graph"] = measure_graph(pipeline, sample, lambda share: on_progress("searching", 0.6 + 0.3 * share))
     on_progress("looking for queries out of place", 0.9)
@@ -97,15 +108,22 @@ def measure_texts(encoder: Encoder, sample: Sample) -> Report:
 
 
 def measure_space(sample: Sample) -> Report:
-    """Return how the sampled vectors lie, what whitening would change, and what smaller vectors would lose."""
+    """Return how the sampled vectors lie, and what whitening would change."""
     products = sample.products
     counts, edges = np.histogram(geometry.sample_cosines(products), bins=COSINE_BINS)
     return {
         "space": _describe_space(sample, products, sample.pair_queries)
         | {"histogram": {"edges": edges.round(4).tolist(), "counts": counts.tolist()}},
         "whitened": _whiten(sample),
-        "sizes": [asdict(each) for each in nearest.measure_sizes(products, sample.queries)],
-        "quantization": asdict(nearest.measure_quantization(products, sample.queries)),
+    }
+
+
+def measure_losses(vectors: Vectors, queries: Vectors) -> Report:
+    """Return what searching in smaller vectors would lose; among few products it would seem to lose less."""
+    return {
+        "compared_products": len(vectors),
+        "sizes": [asdict(each) for each in nearest.measure_sizes(vectors, queries)],
+        "quantization": asdict(nearest.measure_quantization(vectors, queries)),
     }
 
 

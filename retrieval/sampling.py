@@ -20,6 +20,7 @@ from retrieval.models import Judgement, ModelVersion, PastQuery
 from retrieval.setup import get_encoder
 
 PRODUCTS, QUERIES, KNOWN = 2000, 200, 1000
+MOST_VECTORS, FETCHED = 50_000, 1000  # compared with each query, and read at once
 LEAST_PAST, LEAST_JUDGED = 20, 50  # queries; where there are fewer, they are made from the catalogue
 PAST, MADE = "past queries", "queries made from the catalogue"
 
@@ -91,6 +92,16 @@ def draw_products(pipeline: Pipeline, seed: int = 1) -> tuple[list[Document], Ve
     documents = [document for batch in batches for document in batch if document.product_id in vectors]
     rows = [vectors[document.product_id] for document in documents]
     return documents, np.array(rows, np.float32).reshape(len(rows), -1)
+
+
+def draw_vectors(pipeline: Pipeline, seed: int = 1) -> Vectors:
+    """Return the vectors of all products in the index, of MOST_VECTORS drawn by chance where it holds more."""
+    generation = pipeline.generation
+    product_ids = generation.columns.product_ids.tolist()
+    drawn = random.Random(f"vectors-{seed}").sample(product_ids, min(MOST_VECTORS, len(product_ids)))
+    batches = (drawn[start : start + FETCHED] for start in range(0, len(drawn), FETCHED))
+    rows = [vector for batch in batches for vector in generation.index.fetch_dense(batch).values()]
+    return np.array(rows, np.float32).reshape(len(rows), -1)
 
 
 def _make_answers(documents: Sequence[Document], seed: int) -> Answers:

@@ -157,7 +157,7 @@ def _offer_whitening(report: Mapping[str, Any]) -> str:
 
 def _sizes(report: Mapping[str, Any]) -> list[Finding]:
     enough = next((each for each in report["sizes"] if each["recall_rescored"] >= KEPT), report["sizes"][-1])
-    int8 = report["quantization"]
+    int8, among = report["quantization"], _say_among(report["compared_products"], report["products"])
     return [
         Finding(
             "sizes",
@@ -165,17 +165,22 @@ def _sizes(report: Mapping[str, Any]) -> list[Finding]:
             f"{enough['dims']} of {report['dim']}",
             NOTE,
             f"So many first dimensions, rescored with full vectors, find {_percent(enough['recall_rescored'])} of the "
-            f"true ten nearest, in {_percent(enough['memory_share'])} of the memory; SEARCHSITE_VECTOR_DIM sets how "
-            "many are searched in.",
+            f"true ten nearest {among}, in {_percent(enough['memory_share'])} of the memory; SEARCHSITE_VECTOR_DIM "
+            "sets how many are searched in.",
         ),
         _judge(
             ("quantization", "recall@10 in int8, rescored"),
             f"{int8['recall_rescored']:.3f}",
             int8["recall_rescored"] < LEAST_INT8_RECALL,
-            f"A quarter of the memory; without rescoring {int8['recall']:.3f}.",
+            f"Share of the true ten nearest {among}, in a quarter of the memory; without rescoring "
+            f"{int8['recall']:.3f}.",
             "Leave SEARCHSITE_QUANTIZATION at none.",
         ),
     ]
+
+
+def _say_among(compared: int, products: int) -> str:
+    return f"of {compared:,} products drawn by chance" if compared < products else f"of all {products:,} products"
 
 
 def _twins(report: Mapping[str, Any]) -> list[Finding]:

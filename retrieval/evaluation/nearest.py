@@ -161,13 +161,20 @@ def _to_steps(vectors: Vectors, low: float, high: float) -> Vectors:
 
 def _compare_scores(rough: Vectors, full: Vectors, candidates: int) -> tuple[float, float]:
     """Return mean recall@10 of the order by `rough`, and of its best `candidates` in the order of `full`."""
-    order = np.argsort(-rough, axis=1, kind="stable")
-    by_rough = np.take_along_axis(full, order, axis=1).astype(np.float64)
-    exact = -np.sort(-full, axis=1).astype(np.float64)
-    rescored = -np.sort(-by_rough[:, :candidates], axis=1)
+    by_rough = np.take_along_axis(full, _find_best(rough, candidates), axis=1).astype(np.float64)
+    exact = np.take_along_axis(full, _find_best(full, TOP), axis=1).astype(np.float64)
+    rescored = -np.sort(-by_rough, axis=1)
     pairs = [zip(found, exact, strict=True) for found in (by_rough, rescored)]
     first, second = (float(np.mean([recall_of(one, other) for one, other in pair] or [1.0])) for pair in pairs)
     return first, second
+
+
+def _find_best(scores: Vectors, count: int) -> npt.NDArray[np.int64]:
+    """Return the places of the highest `count` scores of each row, highest first, or of all where there are fewer."""
+    count = min(count, scores.shape[1])
+    places = np.argpartition(-scores, max(count - 1, 0), axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(scores, places, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(places, order, axis=1)
 
 
 def _unit(vectors: Vectors) -> Vectors:

@@ -124,6 +124,18 @@ def test_doubles_of_a_sampled_product_are_looked_for_in_the_whole_index(shop, mo
     assert all(pair["first"] == pair["second"] for pair in report["twins"]["pairs"])
 
 
+def test_smaller_vectors_are_measured_among_all_products_and_not_among_the_sampled(indexed, monkeypatch):
+    monkeypatch.setattr(sampling, "PRODUCTS", 4)
+    report = diagnostics.diagnose()
+    assert (report["sampled_products"], report["compared_products"]) == (4, 16)
+    meanings = {finding.name: finding.meaning for finding in find_all(report)}
+    assert "of the true ten nearest of all 16 products" in meanings["sizes"]
+    assert "of the true ten nearest of all 16 products" in meanings["quantization"]
+    monkeypatch.setattr(sampling, "MOST_VECTORS", 7)
+    found = next(finding for finding in find_all(diagnostics.diagnose()) if finding.name == "sizes")
+    assert "of the true ten nearest of 7 products drawn by chance" in found.meaning
+
+
 def test_whitening_is_offered_where_vectors_are_too_alike(indexed):
     report = diagnostics.diagnose()
     assert report["whitened"] is None, "16 products say nothing of 384 dimensions"

@@ -146,6 +146,12 @@ def test_shorter_vectors_lose_and_rescoring_brings_back():
     assert losses[1].memory_share == 0.5
 
 
+def test_a_shorter_vector_loses_more_the_more_products_there_are():
+    products, queries = draw(5000, 32), draw(20, 32, seed=2)
+    few, many = (nearest.measure_sizes(products[:count], queries, sizes=(8,))[0] for count in (200, 5000))
+    assert many.recall_rescored < few.recall_rescored - 0.2
+
+
 def test_a_size_that_holds_all_there_is_loses_nothing():
     products, queries = np.pad(draw(50, 4), ((0, 0), (0, 4))), np.pad(draw(5, 4, seed=2), ((0, 0), (0, 4)))
     assert nearest.measure_sizes(products, queries, sizes=(4,))[0].recall == 1.0
