@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from retrieval import live, registry, training_files
+from django.db import DatabaseError, transaction
+
+from retrieval import live, trained_versions, training_files
 from retrieval.embedding import Progress
-from retrieval.engine.files import LockHeldError, hold_lock, write_atomically
+from retrieval.engine.files import LockHeldError, hold_lock
 from retrieval.engine.types import EngineError
 from retrieval.evaluation.gate import HELD_OUT, Verdict
-from retrieval.generations import recipe_version
 from retrieval.indexing import export_models
 from retrieval.judging import convene, convene_few, decide
 from retrieval.learners import make_learner
-from retrieval.learning import versions
 from retrieval.learning.export import export_encoder, export_reranker
-from retrieval.learning.training import TrainingCancelledError
-from retrieval.learning.versions import VersionCard
+from retrieval.learning.training import TrainingCancelledError, full_disk_told
 from retrieval.lessons import Learner, Lesson
 from retrieval.live import TWO_TOWER, find_live
 from retrieval.models import ModelVersion, TrainingRun
 from retrieval.serving import serve_version
 from retrieval.training_data import Amounts, Collected, collect
-from retrieval.training_progress import OnProgress, Recorder, pulse
+from retrieval.training_progress import OnProgress, Recorder, busy_database_told, pulse
 from retrieval.training_runs import MOST_TRIES, WAITS, State, end, find_ahead, find_ended
 
 logger = logging.getLogger(__name__)
 LOCK = "LOCK"
 WAIT_S = 1.0
-LONGEST_NAME = 90  # a number may follow
-NO_SPACE = "no space is left on the disk: free some, then go on with this training"
 
 
 def _never() -> bool:
@@ -58,26 +52,34 @@ def run_training(
     """
     recorder = Recorder(run, on_progress, lambda: is_cancelled() or is_shutting_down())
     try:
-        with pulse(run), _turn(run, recorder):
+        with full_disk_told(training_files.folder_of(run.pk)), pulse(run), _turn(run, recorder):
             if ended := find_ended(run):
                 return ended
             _check_tries(run)
             perform(run, recorder)
     except TrainingCancelledError:
-        end(run, State.QUEUED if is_shutting_down() else State.CANCELLED)
+        _end(run, State.QUEUED if is_shutting_down() else State.CANCELLED)
     except KeyboardInterrupt:
-        end(run, State.CANCELLED)
+        _end(run, State.CANCELLED)
     except (EngineError, OSError) as error:
-        is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        end(run, State.FAILED, NO_SPACE if is_full else str(error))
-        logger.warning("training %s failed: %s", run.pk, run.error)
+        _end(run, State.FAILED, str(error))
+        logger.warning("training %s failed: %s", run.pk, error)
+    except DatabaseError as error:  # its disk may be full
+        _end(run, State.FAILED, f"the database refused what was to be written: {error}")
+        logger.exception("training %s failed", run.pk)
     except BaseException as error:
-        end(run, State.FAILED, f"{type(error).__name__}: {error}")
+        _end(run, State.FAILED, f"{type(error).__name__}: {error}")
         raise
     finally:
         training_files.forget_tries(run.pk)
     on_progress(run)
     return run
+
+
+def _end(run: TrainingRun, state: str, error: str = "") -> None:
+    """Note how the run ended; where the database takes nothing it seems interrupted, and is gone on with later."""
+    with busy_database_told(run.pk):
+        end(run, state, error)
 
 
 @contextmanager
@@ -102,8 +104,8 @@ def _check_tries(run: TrainingRun) -> None:
         )
 
 
-def perform(run: TrainingRun, recorder: Recorder) -> ModelVersion:
-    """Collect, train, export, judge; return the new version, registered with its verdict."""
+def perform(run: TrainingRun, recorder: Recorder) -> None:
+    """Collect, train, export, judge, and register the new version with its verdict as the run's result."""
     started = time.monotonic()
     folder = training_files.folder_of(run.pk)
     recorder.enter("exporting the models that serve")
@@ -124,8 +126,8 @@ def perform(run: TrainingRun, recorder: Recorder) -> ModelVersion:
         learner.train(add_score)
     else:
         learner.train(lambda step, encoder: None)
-    card = _make_card(run, collected, learner)
-    target = _write(card, lesson.folder)
+    card = trained_versions.make_card(run, collected.report, learner.describe())
+    target = trained_versions.write(run, card, lesson.folder)
     recorder.enter("exporting")
     exported = _export(run.kind, target)
     recorder.enter("judging: the new model beside the live one")
@@ -133,11 +135,24 @@ def perform(run: TrainingRun, recorder: Recorder) -> ModelVersion:
     if few.sets[HELD_OUT]:
         recorder.add_score(run.steps_total, _mean(learner.score(few, exported)))
     seconds = {"seconds": round(time.monotonic() - started)}
-    _rewrite_card(target, replace(card, metrics={**card.metrics, **metrics, **seconds}))
-    run.result = _register(target, exported, verdict)
-    end(run, State.FINISHED)
+    trained_versions.rewrite_card(target, replace(card, metrics={**card.metrics, **metrics, **seconds}))
+    _finish(run, target, exported, verdict)
     training_files.forget(run.pk)
-    return run.result
+
+
+def _finish(run: TrainingRun, folder: Path, exported: Path, verdict: Verdict) -> None:
+    """Register the version and note that the run is finished: both, or neither.
+
+    Raises TrainingCancelledError where another process has ended the run.
+    """
+    try:
+        with transaction.atomic():
+            run.result = trained_versions.register(folder, exported, verdict)
+            if not end(run, State.FINISHED):
+                raise TrainingCancelledError("ended by another process")
+    except BaseException:
+        run.result = None
+        raise
 
 
 def _seed(run: TrainingRun) -> int:
@@ -170,72 +185,9 @@ def _judge(
     return verdict, {"nDCG@10": _mean(challenger), "nDCG@10 before": _mean(champion)}
 
 
-# --- the version --------------------------------------------------------------------------------------
-
-
-def _make_card(run: TrainingRun, collected: Collected, learner: Learner) -> VersionCard:
-    base, report = run.settings["base"], collected.report
-    return VersionCard(
-        name=_find_name(run),
-        kind=run.kind,
-        base=base,
-        parent=_find_parent(run.kind, base),
-        recipe_version=recipe_version(),
-        data_hash=report["data_hash"],
-        settings=dict(run.settings) | {"sources": dict(run.sources)},
-        metrics={
-            "queries": report["queries"],
-            "held_out": report["held_out"],
-            "products": report["products"],
-            "loss": run.losses[-1][1] if run.losses else 0.0,
-        },
-        **learner.describe(),
-    )
-
-
-def _find_name(run: TrainingRun) -> str:
-    """Return a name for the version that no other has."""
-    names, number = (run.settings.get("name") or f"{run.kind}-{run.pk}")[:LONGEST_NAME], 1
-    taken = set(ModelVersion.objects.filter(name__startswith=names).values_list("name", flat=True))
-    while (name := names if number == 1 else f"{names}.{number}") in taken:
-        number += 1
-    return name
-
-
-def _find_parent(kind: str, base: str) -> str:
-    """Return the name of the version that is the base, empty where the base is another model."""
-    name = Path(base).name
-    is_version = registry.resolve(base) == str(registry.folder_of(name))
-    return name if is_version and ModelVersion.objects.filter(name=name, kind=kind).exists() else ""
-
-
-def _write(card: VersionCard, work: Path) -> Path:
-    """Return the version's new folder; what a try that was killed left there is written anew."""
-    shutil.rmtree(registry.folder_of(card.name), ignore_errors=True)
-    return versions.write_version(registry.models_dir(), card, versions.find_parts(work))
-
-
 def _export(kind: str, folder: Path) -> Path:
     export = export_encoder if kind == TWO_TOWER else export_reranker
     return export(str(folder), live.MODELS_DIR)
-
-
-def _rewrite_card(folder: Path, card: VersionCard) -> None:
-    """Add what was measured to the cards of a version that is not registered yet."""
-    texts = {
-        versions.CARD: json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n",
-        versions.README: versions.describe(card, versions.list_files(folder)),
-    }
-    for name, text in texts.items():
-        write_atomically(folder / name, text)
-        (folder / name).chmod(0o444)
-
-
-def _register(folder: Path, exported: Path, verdict: Verdict) -> ModelVersion:
-    version = registry.register(folder, ModelVersion.Origin.TRAINED)
-    version.exported, version.verdict = exported.name, verdict.to_dict()
-    version.save(update_fields=["exported", "verdict"])
-    return version
 
 
 def promote_result(version: ModelVersion, on_progress: Progress = lambda build: None) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -258,28 +258,33 @@ def test_what_nothing_can_be_learned_from_is_refused_with_the_cure(learning_shop
     assert told in run.error
 
 
-def test_a_full_disk_is_told_and_the_champion_goes_on_serving(learning_shop, monkeypatch):
-    def refuse(*args: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    champion = find_live(TWO_TOWER)
-    with monkeypatch.context() as patch:
-        patch.setattr(training_files, "save_collected", refuse)
-        run = run_training(begin())
-    assert (run.state, run.error) == ("failed", finetuning.NO_SPACE)
-    assert find_live(TWO_TOWER) == champion
-    assert go_on(run).state == "finished"
-
-
-def test_one_waits_for_the_other_and_says_for_which(learning_shop, monkeypatch):
-    at_work = TrainingRun.objects.create(state="running", phase="learning")
+def test_a_second_training_waits_for_the_first_and_begins_when_it_has_ended(learning_shop, monkeypatch):
+    first = TrainingRun.objects.create(state="running", phase="learning")
     monkeypatch.setattr(finetuning, "WAIT_S", 0.01)
-    phases: list[str] = []
+    told: list[tuple[str, int]] = []
+    lock = ExitStack()
+    lock.enter_context(hold_lock(learning_shop / "trainings" / finetuning.LOCK, is_waiting=False))
+    second = begin(rounds=1, steps=1)
+
+    def follow(run: TrainingRun) -> None:
+        told.append((run.phase, run.steps_done))
+        if len(told) == 5:
+            training_runs.end(first, "finished")
+            lock.close()
+
+    run_training(second, on_progress=follow)
+    assert set(told[:5]) == {(f"waits for training {first.pk}", 0)}
+    phases = list(dict.fromkeys(phase for phase, _ in told if not phase.startswith("waits")))
+    assert phases[:2] == ["exporting the models that serve", "collecting what to learn from"]
+    assert (second.state, second.steps_done) == ("finished", 1)
+
+
+def test_one_that_waits_can_be_cancelled(learning_shop, monkeypatch):
+    monkeypatch.setattr(finetuning, "WAIT_S", 0.01)
     with hold_lock(learning_shop / "trainings" / finetuning.LOCK, is_waiting=False):
         run = begin()
-        run_training(run, on_progress=lambda run: phases.append(run.phase), is_cancelled=lambda: len(phases) > 3)
-    assert f"waits for training {at_work.pk}" in phases
-    assert run.state == "cancelled"
+        training_runs.cancel(run)
+        assert run_training(run).state == "cancelled"
 
 
 def test_one_that_another_process_ended_meanwhile_is_left_as_it_is(learning_shop):
