@@ -189,7 +189,7 @@ def measure_graph(pipeline: Pipeline, sample: Sample, report: Callable[[float], 
 
 
 def measure_shift(pipeline: Pipeline, encoder: Encoder, sample: Sample) -> Report:
-    """Return how many queries lie far from all products, and from the queries the model learned from.
+    """Return how many queries lie far from all products, and from judged queries the model learned from.
 
     Queries made from the catalogue are what others are compared with: by themselves they show nothing.
     """

@@ -24,6 +24,8 @@ MOST_VECTORS, FETCHED = 50_000, 1000  # compared with each query, and read at on
 LEAST_PAST, LEAST_JUDGED = 20, 50  # queries; where there are fewer, they are made from the catalogue
 PAST, MADE = "past queries", "queries made from the catalogue"
 
+SET = "judgements:"  # before a judgement set's name, among a version's sources
+
 Answers = dict[str, list[int]]  # rows of products by query
 
 
@@ -122,11 +124,22 @@ def _read_answers(documents: Sequence[Document]) -> Answers:
 
 
 def known_queries(model_version: str) -> list[str]:
-    """Return judged queries this model may have learned from; none for a model that was not trained here."""
-    trained = ModelVersion.objects.filter(exported=model_version, origin=ModelVersion.Origin.TRAINED)
-    if not trained.exists():
-        return []
-    return list(Judgement.objects.order_by("query").values_list("query", flat=True).distinct()[:KNOWN])
+    """Return queries of the judgement sets this model, or one it stands on, was trained on: at most KNOWN of them.
+
+    None for a model that learned from no judgement set of this shop.
+    """
+    names = _find_learned_sets(ModelVersion.objects.filter(exported=model_version).first())
+    graded = Judgement.objects.filter(judgement_set__name__in=names).order_by("query")
+    queries = list(graded.values_list("query", flat=True).distinct())
+    return sorted(random.Random("known").sample(queries, min(KNOWN, len(queries))))
+
+
+def _find_learned_sets(version: ModelVersion | None) -> set[str]:
+    names: set[str] = set()
+    while version and version.origin == ModelVersion.Origin.TRAINED:
+        names |= {name.removeprefix(SET) for name in version.settings.get("sources", {}) if name.startswith(SET)}
+        version = version.parent
+    return names
 
 
 def encoder_of(pipeline: Pipeline) -> Encoder:

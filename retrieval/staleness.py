@@ -25,11 +25,9 @@ def find_stale(pipeline: Pipeline, encoder: Encoder, sample: Sample) -> Report:
     indexed = pipeline.generation.index.content_hashes()
     current = dict(Product.objects.active().values_list("pk", "content_hash").iterator())
     live = Manifest.read(get_store().root / pipeline.generation.name)
-    is_foreign = live.model_version != encoder.model_version
     return {
         "recipe_version": live.recipe_version,
         "vectors": len(indexed),
-        "of_other_version": len(indexed) if is_foreign else 0,
         "missing": len(current.keys() - indexed.keys()),
         "gone": len(indexed.keys() - current.keys()),
         "changed": sum(indexed.get(product_id, digest) != digest for product_id, digest in current.items()),

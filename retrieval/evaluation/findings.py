@@ -46,7 +46,7 @@ def _percent(share: float) -> str:
 
 def _stale(report: Mapping[str, Any]) -> list[Finding]:
     stale = report["stale"]
-    count = stale["missing"] + stale["gone"] + stale["changed"] + stale["of_other_version"]
+    count = stale["missing"] + stale["gone"] + stale["changed"]
     details = f"{stale['missing']:,} missing, {stale['gone']:,} no longer on sale, {stale['changed']:,} changed since"
     waiting = f"{stale['pending']:,} products wait to be indexed."
     return [
@@ -203,7 +203,11 @@ def _shift(report: Mapping[str, Any]) -> list[Finding]:
         told = "It takes more past queries to tell; those made from the catalogue are never far from it."
         return [Finding(*names, "not known", NOTE, told)]
     far = shift["far_from_known"]
-    known = "" if far is None else f" {_percent(far)} are far from all queries the model learned from."
+    known = (
+        ""
+        if far is None
+        else f" {_percent(far)} are far from {shift['known']:,} judged queries the model learned from."
+    )
     return [
         _judge(
             names,

@@ -181,9 +181,26 @@ def test_judged_queries_tell_what_answers_them(indexed, monkeypatch):
     encoder = encoder_of(pipeline)
     assert sorted(map(len, draw_sample(pipeline, encoder).answers)) == [1, 2]
     assert known_queries(encoder.model_version) == [], "the default model learned nothing here"
-    ModelVersion.objects.create(name="mine", kind="two-tower", origin="trained", exported=encoder.model_version)
+    learn_from(encoder.model_version, {"judgements:ratings": 1, "catalogue": 1})
     assert known_queries(encoder.model_version) == ["something to drink from", "tea", "warm neck"]
     assert diagnostics.diagnose()["shift"]["known"] == 3
+
+
+def learn_from(exported: str, sources: dict[str, int], **facts: Any) -> ModelVersion:
+    facts = {"name": "mine", "kind": "two-tower", "origin": "trained"} | facts
+    return ModelVersion.objects.create(exported=exported, settings={"sources": sources}, **facts)
+
+
+def test_only_queries_of_sets_that_the_model_and_its_parents_learned_from_are_known(db):
+    for name in ("ratings", "clicks", "later"):
+        judged = JudgementSet.objects.create(name=name)
+        Judgement.objects.create(judgement_set=judged, query=f"tea of {name}", sku="T-1", grade=3)
+    parent = learn_from("v1", {"judgements:clicks": 1}, name="older")
+    learn_from("v2", {"judgements:ratings": 2, "sample": 1}, parent=parent)
+    learn_from("v3", {"judgements:later": 1}, name="foreign", origin="imported")
+    assert known_queries("v1") == ["tea of clicks"]
+    assert known_queries("v2") == ["tea of clicks", "tea of ratings"]
+    assert known_queries("v3") == []
 
 
 def test_without_enough_products_the_cure_is_named(shop):
