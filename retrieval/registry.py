@@ -134,6 +134,13 @@ def is_live(version: ModelVersion) -> bool:
     return live.name in names or (version.exported != "" and live.version == version.exported)
 
 
+def is_beside(version: ModelVersion) -> bool:
+    """Return whether the version serves beside the live one."""
+    from retrieval.generations import get_store
+
+    return bool(version.exported) and version.exported in get_store().served() and not is_live(version)
+
+
 def names_of(version: ModelVersion) -> tuple[str, ...]:
     """Return what the version is called where models are named: its folder, and one built in by its name too."""
     folder = str(folder_of(version.name))
@@ -155,14 +162,13 @@ def remove(version: ModelVersion) -> None:
 
 def find_use(version: ModelVersion) -> str:
     """Return what keeps the version from being removed, with the cure; empty when nothing does."""
-    from retrieval.generations import get_store
     from retrieval.promotion import find_users
 
     if is_live(version):
         return f"is live; {LIVE} {version.kind}"
     if version.exported and (user := find_users().get(version.exported)):
         return f"is searched with by {user}; stop that first"
-    if version.exported and version.exported in get_store().served():
+    if is_beside(version):
         return f"serves beside the live one; {BESIDE} {version.name}"
     if others := [other.name for other in ModelVersion.objects.exclude(pk=version.pk) if _is_built_on(other, version)]:
         return f"is what {', '.join(others)} changes the weights of; remove that first"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from time import monotonic
 
 from catalog.models import Product
 from retrieval import registry
@@ -14,8 +18,11 @@ from retrieval.engine.types import EngineError
 from retrieval.generations import get_store
 from retrieval.learning.versions import DEFAULT
 from retrieval.live import CROSS_ENCODER, TWO_TOWER, LiveModel, find_live, has_served
-from retrieval.models import ModelVersion
+from retrieval.models import IndexBuild, ModelVersion
 
+logger = logging.getLogger(__name__)
+SERVE, BUILD = "to serve", "to have an index beside the live one"
+MEANWHILE_S = 10.0
 NEVER_JUDGED = "it was never judged on this shop"
 CALIBRATION_PRODUCTS, CALIBRATION_PAIRS = 2000, 300
 
@@ -87,6 +94,70 @@ def let_serve(version: ModelVersion, *, is_forced: bool = False, precision: str 
 
     check = (lambda: None) if is_forced else partial(check_verdict, version)
     return promote(version.kind, str(registry.folder_of(version.name)), precision=precision, check=check)
+
+
+def build_beside(version: ModelVersion, on_progress: Progress = lambda build: None) -> None:
+    """Build the version's index beside the live one: promoting it is then a moment. Brings torch.
+
+    Raises EngineError for a cross-encoder, and when the version cannot be prepared.
+    """
+    from retrieval.indexing import build_shadow
+
+    if version.kind != TWO_TOWER:
+        raise EngineError(f"{version.name} is a {version.kind} model: it needs no index")
+    registry.prepare(version)
+    build_shadow(version.name, on_progress)
+
+
+def retire_version(version: ModelVersion) -> None:
+    """Let the version serve no more beside the live one; raises EngineError as `promotion.retire`."""
+    from retrieval.promotion import retire
+
+    if not version.exported:
+        raise EngineError(f"model version {version.name} was never prepared, so it serves nowhere")
+    retire(version.exported)
+
+
+# --- on a worker --------------------------------------------------------------------------------------
+
+
+def tell_work(version: ModelVersion, text: str) -> None:
+    """Keep on the version's row what a worker does with it, or is to do."""
+    ModelVersion.objects.filter(pk=version.pk).update(work=text[:2000])
+
+
+@contextmanager
+def telling_work(version: ModelVersion, task: str) -> Iterator[None]:
+    """Keep on the version's row what is done with it until the block ends, and the reason if it fails."""
+    tell_work(version, f"{task}: at work")
+    try:
+        yield
+    except BaseException as error:
+        tell_work(version, f"{task}: failed: {error}")
+        raise
+    tell_work(version, "")
+
+
+def index_meanwhile() -> Progress:
+    """Return what brings waiting changes in while vectors are made: a worker does one thing at a time."""
+    from retrieval.indexing import index_pending
+
+    since = monotonic()
+
+    def follow(build: IndexBuild) -> None:
+        nonlocal since
+        if build.state != IndexBuild.State.PREPARING or monotonic() - since < MEANWHILE_S:
+            return
+        try:
+            index_pending()
+        except (EngineError, OSError) as error:
+            logger.error("changes wait until an index is built: %s", error)
+        since = monotonic()
+
+    return follow
+
+
+# --- int8 ---------------------------------------------------------------------------------------------
 
 
 def make_calibration_pairs(seed: int = 1) -> list[tuple[str, str]]:

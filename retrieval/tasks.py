@@ -3,9 +3,8 @@
 from celery import shared_task
 from celery.worker import state
 
-from retrieval import diagnostics, indexing, training_runs
+from retrieval import diagnostics, indexing, serving, training_runs
 from retrieval.models import ModelVersion
-from retrieval.serving import serve_version
 
 
 @shared_task(autoretry_for=(Exception,), retry_backoff=2, retry_backoff_max=300, retry_jitter=True, max_retries=None)
@@ -48,7 +47,17 @@ def serve_model(version_id: int, is_forced: bool = False) -> None:
     """Let a model version serve once what it needs is made."""
     version = ModelVersion.objects.filter(pk=version_id).first()
     if version is not None:
-        serve_version(version, is_forced=is_forced)
+        with serving.telling_work(version, serving.SERVE):
+            serving.serve_version(version, serving.index_meanwhile(), is_forced=is_forced)
+
+
+@shared_task
+def build_beside(version_id: int) -> None:
+    """Build the index of a model version beside the live one."""
+    version = ModelVersion.objects.filter(pk=version_id).first()
+    if version is not None:
+        with serving.telling_work(version, serving.BUILD):
+            serving.build_beside(version, serving.index_meanwhile())
 
 
 def _is_shutting_down() -> bool:

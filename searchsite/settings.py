@@ -128,8 +128,7 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 # Trainings and evaluations take long: they have a worker of their own, and what shoppers see goes on being brought up
 # to date.
 CELERY_TASK_ROUTES = {
-    name: {"queue": "learn"}
-    for name in ("retrieval.tasks.train_model", "retrieval.tasks.serve_model", "experiments.tasks.evaluate_offline")
+    name: {"queue": "learn"} for name in ("retrieval.tasks.train_model", "experiments.tasks.evaluate_offline")
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
 CELERY_BEAT_SCHEDULE = {

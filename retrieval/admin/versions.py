@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -22,9 +23,9 @@ from retrieval import registry
 from retrieval.admin.base import ServingAdmin
 from retrieval.engine.types import EngineError
 from retrieval.learning.versions import flatten
-from retrieval.models import ModelVersion
-from retrieval.serving import check_verdict, is_ready, let_serve
-from retrieval.tasks import serve_model
+from retrieval.models import IndexBuild, ModelVersion
+from retrieval.serving import BUILD, SERVE, check_verdict, is_ready, let_serve, retire_version, tell_work
+from retrieval.tasks import build_beside, serve_model
 
 GATE = {True: "passed", False: "failed", None: "not judged"}
 GATE_COLOURS = {"passed": "success", "failed": "danger", "not judged": "info"}
@@ -64,11 +65,13 @@ class ModelVersionAdmin(ServingAdmin):
     page_buttons = (
         ("promote", "Promote"),
         ("promote_anyway", "Promote although the gate did not let it pass"),
+        ("build_beside", "Build its index beside the live one"),
+        ("retire", "Retire"),
     )
     actions_detail = ("download",)
     fields = (
-        "name", "kind", "show_live", "origin", "base", "parent", "exported", "dim", "recipe_version", "data_hash",
-        "show_size", "show_verdict", "show_metrics", "show_settings", "note", "created_at",
+        "name", "kind", "show_live", "show_work", "origin", "base", "parent", "exported", "dim", "recipe_version",
+        "data_hash", "show_size", "show_verdict", "show_metrics", "show_settings", "note", "created_at",
     )  # fmt: skip
 
     def get_form(self, request: HttpRequest, version: ModelVersion | None = None, **options: Any) -> Any:
@@ -91,9 +94,17 @@ class ModelVersionAdmin(ServingAdmin):
 
     # --- what is shown ---------------------------------------------------------------------------------
 
-    @display(description="Serves", label={"live": "success"})
+    @display(description="Serves", label={"live": "success", "shadow": "info"})
     def show_live(self, version: ModelVersion) -> str:
-        return "live" if registry.is_live(version) else ""
+        return "live" if registry.is_live(version) else "shadow" if registry.is_beside(version) else ""
+
+    @display(description="Work")
+    def show_work(self, version: ModelVersion) -> str:
+        """What a worker does with it, and how far its index is."""
+        states = (IndexBuild.State.PREPARING, IndexBuild.State.BUILDING)
+        build = IndexBuild.objects.filter(model_version=version.exported or None, state__in=states).first()
+        done = f"{build.state} its index, {build.products_done:,} of {build.products_total:,} products" if build else ""
+        return "; ".join(text for text in (version.work, done) if text)
 
     @display(description="Gate", label=GATE_COLOURS)
     def show_gate(self, version: ModelVersion) -> str:
@@ -130,17 +141,38 @@ class ModelVersionAdmin(ServingAdmin):
         return self._promote(request, object_id, is_forced=True)
 
     def _promote(self, request: HttpRequest, object_id: int, *, is_forced: bool) -> HttpResponseRedirect:
-        """Promote at once where all is there; else have the learner make what is missing first."""
-        version = get_object_or_404(ModelVersion, pk=object_id)
-        try:
+        """Promote at once where all is there; else have a worker make what is missing first."""
+
+        def act(version: ModelVersion) -> str:
             if not is_forced:
                 check_verdict(version)
             if is_ready(version):
                 let_serve(version, is_forced=is_forced)
-                messages.success(request, f"{version.name} serves within seconds.")
-            else:
-                serve_model.delay(version.pk, is_forced)
-                messages.info(request, f"{version.name} serves as soon as what it needs is made; searches go on.")
+                return f"{version.name} serves within seconds."
+            _send(version, SERVE, partial(serve_model.delay, version.pk, is_forced))
+            return f"{version.name} serves as soon as what it needs is made; searches go on."
+
+        return self._act(request, object_id, act)
+
+    def build_beside(self, request: HttpRequest, object_id: int) -> HttpResponseRedirect:
+        def act(version: ModelVersion) -> str:
+            _send(version, BUILD, partial(build_beside.delay, version.pk))
+            return f"The index of {version.name} is built beside the live one; searches go on."
+
+        return self._act(request, object_id, act)
+
+    def retire(self, request: HttpRequest, object_id: int) -> HttpResponseRedirect:
+        def act(version: ModelVersion) -> str:
+            retire_version(version)
+            return f"{version.name} serves no more beside the live one."
+
+        return self._act(request, object_id, act)
+
+    def _act(self, request: HttpRequest, object_id: int, act: Callable[[ModelVersion], str]) -> HttpResponseRedirect:
+        """Do this with the version, and tell on its page what came of it."""
+        version = get_object_or_404(ModelVersion, pk=object_id)
+        try:
+            messages.success(request, act(version))
         except (EngineError, OperationalError, OSError) as error:
             messages.error(request, str(error))
         return redirect("admin:retrieval_modelversion_change", version.pk)
@@ -205,6 +237,16 @@ class ModelVersionAdmin(ServingAdmin):
             return redirect(reverse("admin:retrieval_modelversion_change", args=[version.pk]))
         file.seek(0)
         return FileResponse(file, as_attachment=True, filename=f"{version.name}.zip")
+
+
+def _send(version: ModelVersion, task: str, send: Callable[[], object]) -> None:
+    """Have a worker do this, and keep on the version's row that it waits; raises what the queue does."""
+    tell_work(version, f"{task}: waits for a worker")
+    try:
+        send()
+    except BaseException:
+        tell_work(version, "")
+        raise
 
 
 def _to_table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -83,6 +83,7 @@ class ModelVersion(models.Model):
     metrics = models.JSONField(default=dict, blank=True)
     verdict = models.JSONField(default=dict, blank=True, help_text="What the gate found, empty before.")
     note = models.TextField(blank=True)
+    work = models.TextField(blank=True, help_text="What a worker does with it or is to do, or why that failed.")
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

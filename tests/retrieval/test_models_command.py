@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
 from django.urls import reverse
+from kombu.exceptions import OperationalError
 
 from retrieval import live, promotion, registry
 from retrieval.engine.exported import ModelCard
@@ -21,7 +23,7 @@ from retrieval.learning.export import export_encoder, export_reranker
 from retrieval.learning.versions import write_version
 from retrieval.models import ModelVersion
 from retrieval.serving import check_other
-from retrieval.tasks import serve_model
+from retrieval.tasks import build_beside, serve_model
 from tests.factories import make_product
 from tests.retrieval.test_adapters import save_scorer_adapter
 from tests.retrieval.test_registry import add
@@ -236,6 +238,7 @@ def test_the_admin_promotes_and_rolls_back(admin_client, judge, monkeypatch):
     waiting = admin_client.post(force, follow=True).content.decode()
     assert "judge-1 serves as soon as what it needs is made" in waiting
     assert sent == [(version.pk, True)]
+    assert "to serve: waits for a worker" in page(admin_client, version)
     registry.prepare(version)
     ModelVersion.objects.update(verdict={"is_passed": True, "champion": "none"})
     assert "judge-1 serves within seconds." in admin_client.post(promote, follow=True).content.decode()
@@ -246,6 +249,39 @@ def test_the_admin_promotes_and_rolls_back(admin_client, judge, monkeypatch):
         reverse("admin:retrieval_modelversion_roll_back_two_tower"), follow=True
     ).content.decode()  # fmt: skip
     assert not registry.is_live(version)
+
+
+def test_a_version_is_made_to_serve_by_the_worker_that_builds_indexes(admin_client, judge):
+    assert not {serve_model.name, build_beside.name} & settings.CELERY_TASK_ROUTES.keys()
+    version = add_judge(judge)
+    with pytest.raises(EngineError, match="never judged"):
+        serve_model(version.pk)
+    assert "to serve: failed: judge-1 is not shown to be better" in page(admin_client, version)
+    assert "failed" in run("show", "judge-1")
+    serve_model(version.pk, is_forced=True)
+    version.refresh_from_db()
+    assert (version.work, registry.is_live(version)) == ("", True)
+
+
+def test_a_queue_that_is_down_is_told_and_nothing_waits(admin_client, judge, monkeypatch):
+    def refuse(*arguments: Any) -> None:
+        raise OperationalError("no broker")
+
+    version = add_judge(judge)
+    monkeypatch.setattr(build_beside, "delay", refuse)
+    build = reverse("admin:retrieval_modelversion_build_beside", args=[version.pk])
+    text = admin_client.post(build, follow=True).content.decode()
+    assert "no broker" in text
+    assert "waits for a worker" not in text
+
+
+def test_a_cross_encoder_has_no_index_to_build_or_retire(admin_client, judge):
+    version = add_judge(judge)
+    with pytest.raises(EngineError, match="judge-1 is a cross-encoder model: it needs no index"):
+        build_beside(version.pk)
+    assert "it needs no index" in page(admin_client, version)
+    retire = reverse("admin:retrieval_modelversion_retire", args=[version.pk])
+    assert "was never prepared, so it serves nowhere" in admin_client.post(retire, follow=True).content.decode()
 
 
 def test_the_admin_downloads_an_archive_and_takes_one_up(admin_client, folder):

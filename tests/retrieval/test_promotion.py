@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -32,7 +31,7 @@ from retrieval.promotion import find_users, promote, retire, roll_back
 from retrieval.serving import serve_version
 from retrieval.training_sources import make_sample_pairs
 from tests.factories import make_product
-from tests.retrieval.serving import announce, fill_the_disk, live_version, manifest_of, states, titles
+from tests.retrieval.serving import announce, fill_the_disk, keep_version, live_version, manifest_of, states, titles
 from tests.tiny_models import save_cross_encoder, save_two_tower
 
 
@@ -72,13 +71,6 @@ def test_a_model_version_is_promoted_by_its_name(live, shop, towers, settings):
     version = indexing.build_shadow(str(folder)).model_version
     assert promote(TWO_TOWER, "tower-2").name == str(folder)
     assert live_version() == version
-
-
-def keep_version(shop: Path, folder: str, **facts: Any) -> ModelVersion:
-    """Return the row of a version whose folder holds this model."""
-    name = Path(folder).name
-    shutil.copytree(folder, shop / "models" / "versions" / name)
-    return ModelVersion.objects.create(name=name, kind=TWO_TOWER, origin="trained", base="default", **facts)
 
 
 def test_what_was_promoted_while_an_index_was_built_is_not_replaced_unjudged(live, shop, towers):

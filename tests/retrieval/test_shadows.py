@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from django.urls import reverse
 from qdrant_client import QdrantClient
 
 from catalog.models import Product
-from retrieval import generations, indexing, setup
+from retrieval import generations, indexing, serving, setup
 from retrieval.engine.config import SearchConfig
 from retrieval.engine.edge import EdgeIndex
 from retrieval.engine.exported import EncoderError
 from retrieval.engine.types import IndexUnavailable
 from retrieval.live import MODELS_DIR, TWO_TOWER
-from retrieval.models import IndexBuild, PendingChange
+from retrieval.models import IndexBuild, ModelVersion, PendingChange
 from retrieval.promotion import promote, retire
+from retrieval.tasks import build_beside
 from tests.factories import make_product
-from tests.retrieval.serving import announce, fill_the_disk, live_version, manifest_of, states, titles
+from tests.retrieval.serving import announce, fill_the_disk, keep_version, live_version, manifest_of, states, titles
 from tests.tiny_models import save_two_tower
 
 
@@ -114,6 +118,43 @@ def test_changes_come_in_while_vectors_of_a_shadow_are_made(live, towers):
     build = indexing.build_shadow(towers.names[1], change_once)
     assert found[0] == "Steel sofa"
     assert (build.state, build.embedded, manifest_of(towers.versions[1]).count) == ("shadow", 7, 7)
+
+
+def test_a_worker_that_builds_a_shadow_brings_changes_in_meanwhile(admin_client, live, shop, towers, monkeypatch):
+    version = keep_version(shop, towers.names[1])
+    monkeypatch.setattr(serving, "MEANWHILE_S", 0.0)
+    monkeypatch.setattr(indexing, "build_shadow", change_first(indexing.build_shadow))
+    build_beside(version.pk)
+    assert titles("steel sofa")[0] == "Steel sofa"
+    assert not PendingChange.objects.exists()
+    assert IndexBuild.objects.filter(model_version=live, is_full=False).exists(), "before the shadow was there"
+    listing = admin_client.get(reverse("admin:retrieval_modelversion_changelist")).content.decode()
+    assert "shadow" in listing
+    post(admin_client, "retire", version)
+    assert setup.get_store().served() == [live]
+
+
+def test_a_versions_page_tells_how_far_its_index_is(admin_client, live, shop, towers):
+    version = keep_version(shop, towers.names[1], exported=towers.versions[1])
+    IndexBuild.objects.create(
+        model_version=towers.versions[1], state="preparing", products_done=1200, products_total=20_000
+    )
+    url = reverse("admin:retrieval_modelversion_change", args=[version.pk])
+    assert "preparing its index, 1,200 of 20,000 products" in admin_client.get(url).content.decode()
+
+
+def change_first(build: Callable[..., IndexBuild]) -> Callable[..., IndexBuild]:
+    """Have a product change just before the index is built."""
+
+    def change_and_build(*arguments: Any) -> IndexBuild:
+        announce(make_product("Steel sofa"))
+        return build(*arguments)
+
+    return change_and_build
+
+
+def post(client: Any, action: str, version: ModelVersion) -> None:
+    client.post(reverse(f"admin:retrieval_modelversion_{action}", args=[version.pk]))
 
 
 def test_a_killed_shadow_build_goes_on_without_embedding_twice(live, towers, monkeypatch):

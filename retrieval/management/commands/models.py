@@ -18,7 +18,7 @@ from retrieval.engine.types import EngineError
 from retrieval.learning import versions
 from retrieval.live import CROSS_ENCODER
 from retrieval.models import ModelVersion
-from retrieval.serving import check_other, serve_version
+from retrieval.serving import check_other, retire_version, serve_version
 
 KINDS = versions.KINDS
 NO_RERANKER = "none"
@@ -111,10 +111,11 @@ class Command(BaseCommand):
         from retrieval.promotion import retire
 
         version = ModelVersion.objects.filter(name=name).first()
+        if version:
+            retire_version(version)
+        else:
+            retire(name)
         exported = version.exported if version else name
-        if not exported:
-            raise CommandError(f"model version {name} was never prepared, so it serves nowhere")
-        retire(exported)
         return {"name": name, "version": exported, "state": "retired"}, f"{name} serves no more."
 
 
@@ -132,6 +133,7 @@ def to_facts(version: ModelVersion) -> dict[str, Any]:
         "kind": version.kind,
         "origin": version.origin,
         "is_live": registry.is_live(version),
+        "is_shadow": registry.is_beside(version),
         "is_passed": version.verdict.get("is_passed"),
         "base": version.base,
         "parent": version.parent.name if version.parent else None,
@@ -142,6 +144,7 @@ def to_facts(version: ModelVersion) -> dict[str, Any]:
         "size_bytes": version.size_bytes,
         "created_at": version.created_at.isoformat(timespec="seconds"),
         "note": version.note,
+        "work": version.work,
     }
 
 
@@ -157,7 +160,7 @@ def _to_table(rows: list[dict[str, Any]]) -> Table:
     table = Table("Name", "Kind", "Origin", "Serves", "Gate", "MB", "Made")
     gate = {True: "passed", False: "failed", None: ""}
     for row in rows:
-        serves = "live" if row["is_live"] else ""
+        serves = "live" if row["is_live"] else "shadow" if row["is_shadow"] else ""
         size, made = f"{row['size_bytes'] / 1e6:.1f}", row["created_at"][:16].replace("T", " ")
         table.add_row(row["name"], row["kind"], row["origin"], serves, gate[row["is_passed"]], size, made)
     return table
