@@ -136,7 +136,7 @@ def convene(collected: Collected, sources: Iterable[str], seed: int, *, most: in
 
 def convene_few(collected: Collected, seed: int) -> Court:
     """Return a few of the held-out queries over few products: what a curve is drawn by while a model learns."""
-    queries = _draw(_keep_usable(collected.held_out, collected.documents), CURVE_QUERIES, seed)
+    queries = _draw(_keep_usable(find_evidence(collected.held_out), collected.documents), CURVE_QUERIES, seed)
     return Court({HELD_OUT: queries}, make_shops(collected.documents, queries, seed, most=CURVE_PRODUCTS))
 
 

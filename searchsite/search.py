@@ -122,7 +122,9 @@ def search_as_chosen(query: Query, choice: Choice, visitor: ShopVisitor | None) 
         return search_mixed(query, *rankings, seed=f"{visitor.id} {normalize(query.text)}")
     except EngineError as error:
         logger.error("not interleaved: %s", error)
-        return search_index(query, choice.config), {}
+    except Exception:
+        logger.exception("not interleaved")
+    return search_index(query, choice.config), {}
 
 
 def sign_all(query_id: str, query: Query, skus: Sequence[str], visitor: ShopVisitor) -> tuple[str, ...]:
@@ -135,9 +137,15 @@ def sign_all(query_id: str, query: Query, skus: Sequence[str], visitor: ShopVisi
 
 
 def search_index(query: Query, config: SearchConfig | None = None) -> Results:
-    """Return the results without their products, from the database when no index can answer."""
+    """Return the results without their products, from the database when no index can answer.
+
+    So it is with what nobody expects of an engine or a model, too: the shopper gets an answer, the log the traceback,
+    and the guardrail of an experiment counts it.
+    """
     try:
         return get_pipeline(config).search(query)
     except EngineError as error:
         logger.error("searching the database instead: %s", error)
-        return search_database(query)
+    except Exception:
+        logger.exception("searching the database instead")
+    return search_database(query)

@@ -211,6 +211,16 @@ def test_a_product_no_longer_sold_shows_others_like_it(client, filled):
     assert "Similar products" in html
 
 
+def test_what_nobody_expects_of_an_engine_still_gets_an_answer(client, filled, monkeypatch, caplog):
+    def fail(*arguments):
+        raise RuntimeError("out of device memory")
+
+    monkeypatch.setattr(setup.get_encoder(), "encode_queries", fail)
+    html = get_html(client, RESULTS, {"q": "mug of a broken model"})
+    assert NOTICE in unescape(html)
+    assert "RuntimeError: out of device memory" in caplog.text
+
+
 def test_without_an_index_the_database_answers_with_a_notice(client, filled):
     store = setup.get_store()
     store.withdraw(*store.served())
