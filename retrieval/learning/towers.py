@@ -18,6 +18,7 @@ from sentence_transformers import SentenceTransformer
 from retrieval.engine.encoders import scale_to_unit
 from retrieval.engine.network import has_bf16
 from retrieval.engine.types import Vectors
+from retrieval.learning import sources
 from retrieval.learning.adapters import load_two_tower, quiet, save_adapter
 from retrieval.learning.sources import TOWERS, Side
 from retrieval.learning.training import TrainingError
@@ -171,7 +172,15 @@ class Towers(torch.nn.Module):
 
 
 def load_towers(base: str, settings: TowerSettings) -> Towers:
-    """Return towers that start as model `base` is. Raises EncoderError when it cannot be had."""
+    """Return towers that start as model `base` is.
+
+    Raises EncoderError when it cannot be had, TrainingError where tied towers would drop its tower for queries.
+    """
+    if settings.towers == "tied" and sources.is_untied(sources.fetch(sources.resolve_model(base))):
+        raise TrainingError(
+            f"model {base!r} has a tower of its own for queries, which tied towers would drop; "
+            "train with --towers untied, or name another --base"
+        )
     with quiet():
         product = Tower(load_two_tower(base), "product", settings)
         if settings.towers == "tied":

@@ -120,6 +120,14 @@ def test_untied_towers_learn_weights_of_their_own(base, tmp_path, lora_rank, par
     assert any(not np.array_equal(product[name], query[name]) for name in product)
 
 
+def test_tied_towers_do_not_drop_the_query_tower_of_an_untied_base(base, tmp_path):
+    untied = replace(SETTINGS, towers="untied")
+    learn(base, tmp_path / "untied", untied)
+    with pytest.raises(TrainingError, match=r"has a tower of its own for queries.* --towers untied, or name another"):
+        load_towers(str(tmp_path / "untied"), SETTINGS)
+    assert load_towers(str(tmp_path / "untied"), untied).is_untied
+
+
 def test_all_weights_learn_but_those_of_the_words(base, tmp_path):
     found = learn(base, tmp_path, replace(SETTINGS, lora_rank=0))
     before, after = load_two_tower(base).state_dict(), load_two_tower(found).state_dict()
