@@ -15,10 +15,10 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax, mse_loss
 from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainingArguments
 
-from retrieval.engine.network import has_bf16
 from retrieval.engine.text import full_text
 from retrieval.engine.types import Document
 from retrieval.learning.adapters import load_cross_encoder, quiet, save_adapter
+from retrieval.learning.devices import computes_in_bf16
 from retrieval.learning.examples import EXACT, LabelledQuery
 from retrieval.learning.rows import find_usable
 from retrieval.learning.training import Step, TrainingError, Watch, claim, full_disk_told, run
@@ -236,6 +236,7 @@ LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 
 
 def _to_arguments(settings: CrossEncoderSettings, checkpoints: Path) -> TrainingArguments:
+    device_type = "cuda" if torch.cuda.is_available() else "cpu"
     return TrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=settings.lists,
@@ -243,8 +244,8 @@ def _to_arguments(settings: CrossEncoderSettings, checkpoints: Path) -> Training
         learning_rate=settings.learning_rate,
         weight_decay=0.01,
         warmup_steps=0.06,
-        use_cpu=not torch.cuda.is_available(),
-        bf16=torch.cuda.is_available() or has_bf16(),
+        use_cpu=device_type == "cpu",
+        bf16=computes_in_bf16(device_type),
         torch_compile=settings.compile,
         logging_steps=1,
         logging_nan_inf_filter=False,

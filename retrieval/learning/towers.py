@@ -16,10 +16,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from sentence_transformers import SentenceTransformer
 
 from retrieval.engine.encoders import scale_to_unit
-from retrieval.engine.network import has_bf16
 from retrieval.engine.types import Vectors
 from retrieval.learning import sources
 from retrieval.learning.adapters import load_two_tower, quiet, save_adapter
+from retrieval.learning.devices import computes_in_bf16
 from retrieval.learning.sources import TOWERS, Side
 from retrieval.learning.training import TrainingError
 
@@ -101,7 +101,7 @@ class Tower(torch.nn.Module):
 
     def forward(self, batch: MiniBatch) -> torch.Tensor:
         """Return the vectors of a mini-batch, float32 of shape (texts, dim), of any length."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda" or has_bf16()):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=computes_in_bf16(self.device.type)):
             features = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
             vectors: torch.Tensor = self.model(features)["sentence_embedding"]
         return vectors[: len(batch.positions)].float()

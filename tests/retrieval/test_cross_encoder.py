@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from retrieval.engine.types import Document
+from retrieval.learning import cross_encoder
 from retrieval.learning.adapters import load_cross_encoder
 from retrieval.learning.cross_encoder import (
     CrossEncoderSettings,
@@ -114,3 +115,12 @@ def test_a_training_goes_on_from_where_it_was_cancelled_to_the_same_weights(base
     resumed = train(base, LISTS[:12], SETTINGS, tmp_path / "part", on_step=lambda step: steps.append(step.number))
     assert steps == [1, 2, 3, 4, 5, 6]
     assert score(resumed, "red mug") == pytest.approx(score(whole, "red mug"), abs=2e-3)
+
+
+def test_a_gpu_without_bf16_is_trained_on_in_float32(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
+    monkeypatch.setattr(cross_encoder, "TrainingArguments", lambda **options: asked.append(options))
+    cross_encoder._to_arguments(SETTINGS, tmp_path)
+    assert [(options["bf16"], options["use_cpu"]) for options in asked] == [(False, False)]

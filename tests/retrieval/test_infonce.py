@@ -92,7 +92,9 @@ def measure_gradients(towers, batch: Batch) -> np.ndarray:
 @pytest.mark.parametrize("towers", ["tied", "untied"])
 @pytest.mark.parametrize("lora_rank", [0, 4])
 def test_cached_gradients_are_those_of_one_pass(base, towers, lora_rank, monkeypatch):
-    monkeypatch.setattr("retrieval.learning.towers.has_bf16", lambda: False)  # to compare in full precision
+    monkeypatch.setattr(
+        "retrieval.learning.towers.computes_in_bf16", lambda device_type: False
+    )  # to compare in full precision
     settings = TowerSettings(towers=towers, lora_rank=lora_rank, max_tokens=16, mini_batch_tokens=16)
     torch.manual_seed(1)
     model, batch = load_towers(base, settings), ROWS.take(0, 3)
