@@ -102,8 +102,9 @@ def choose(
     others = [one for one in dict.fromkeys([*found, *query.negatives]) if one not in positives and one not in unsure]
     related = [product_id for product_id in others if grades.get(product_id, 0) > 0]
     wrong = [product_id for product_id in others if grades.get(product_id, 0) == 0]
-    chosen = _some(right, MOST_POSITIVES, rng) + _some(related, MOST_RELATED, rng)
-    chosen += _some(wrong, size - BY_CHANCE - len(chosen), rng)
+    chosen = _some(right, MOST_POSITIVES, rng)
+    chosen += _some(related, min(MOST_RELATED, size - 1 - len(chosen)), rng)  # a place is left for a wrong one
+    chosen += _some(wrong, max(size - BY_CHANCE - len(chosen), 1), rng)
     while len(chosen) < size:
         chosen.append(rng.choice(everything))
     return chosen[:size]

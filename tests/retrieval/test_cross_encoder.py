@@ -42,6 +42,13 @@ def test_a_list_has_answers_near_misses_and_wrong_ones_that_were_found():
     assert sorted(choose(query, [2, 3, 1], [9], 5, random.Random(1))) == [1, 2, 3, 9, 9]
 
 
+@pytest.mark.parametrize("size", [4, 5, 6, 8])
+def test_a_short_list_has_a_wrong_product_too(size):
+    query = LabelledQuery("mug", {1: 3.0, 2: 3.0, 3: 1.0, 4: 1.0, 5: 1.0, 6: 0.0}, "test", is_complete=True)
+    chosen = choose(query, [1, 2, 3, 4, 5, 6], [1], size, random.Random(1))
+    assert (len(chosen), 6 in chosen, {1, 2} <= set(chosen)) == (size, True, True)
+
+
 def test_what_is_found_first_and_has_no_grade_is_not_taken_for_wrong_unless_all_are_graded():
     found = list(range(10, 30))
     known = LabelledQuery("mug", {1: 3.0}, "test")
