@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from retrieval import training_runs
+from retrieval.build_bar import build_bar
 from retrieval.engine.types import EngineError
 from retrieval.models import ModelVersion, TrainingRun
 from retrieval.training_progress import OnProgress
@@ -118,6 +119,10 @@ class TrainingCommand(BaseCommand):
             return
         Console(file=cast(IO[str], self.stdout)).print(to_table(run.result.verdict))
         self.stdout.write(run.result.verdict.get("reason", ""))
+        if run.result.name != run.settings.get("name", run.result.name):
+            self.stdout.write(
+                f"It is called {run.result.name}: another took the name {run.settings['name']} meanwhile."
+            )
         if is_promoted:
             self.stdout.write(f"{run.result.name} serves now.")
         elif options["promote"]:
@@ -128,7 +133,8 @@ class TrainingCommand(BaseCommand):
     def _promote(self, version: ModelVersion) -> bool:
         from retrieval.finetuning import promote_result
 
-        return promote_result(version)
+        with build_bar() as show:
+            return promote_result(version, show)
 
 
 def split_source(text: str) -> tuple[str, float]:

@@ -17,7 +17,8 @@ def name_state(run: TrainingRun) -> str:
 
 
 def percent(run: TrainingRun) -> int:
-    return 100 if run.state == TrainingRun.State.FINISHED else round(run.share_done * 100)
+    """Return how much is done; after the last step it is still to be exported and judged."""
+    return 100 if run.state == TrainingRun.State.FINISHED else min(round(run.share_done * 100), 99)
 
 
 def name_sources(run: TrainingRun) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from retrieval.models import TrainingRun
+from retrieval.models import ModelVersion, TrainingRun
 from retrieval.tasks import train_model
-from retrieval.training_command import split_source, to_table
+from retrieval.training_command import TrainingCommand, split_source, to_table
 from tests.retrieval.test_finetuning import PEFT_SAYS, base, learning_shop, reader  # noqa: F401
 
 pytestmark = pytest.mark.django_db
@@ -38,6 +38,17 @@ def test_it_tells_the_same_as_json_and_promotes_only_what_passed(learning_shop):
     assert (facts["state"], facts["steps"], facts["settings"]["steps"]) == ("finished", 2, 2)
     assert facts["is_promoted"] == facts["verdict"]["is_passed"]
     assert facts["verdict"]["sets"][0]["name"] == "held-out queries"
+
+
+def test_it_says_what_the_version_is_called_when_another_took_its_name(learning_shop, monkeypatch):  # noqa: F811
+    def train(self: Any, run: TrainingRun) -> TrainingRun:
+        run.state, run.result = "finished", ModelVersion(name="spring.2", kind="two-tower", verdict={})
+        return run
+
+    monkeypatch.setattr(TrainingCommand, "_train", train)
+    assert "It is called spring.2: another took the name spring meanwhile." in run(
+        "finetune", *FAST, "--name", "spring"
+    )
 
 
 @pytest.mark.filterwarnings(PEFT_SAYS)

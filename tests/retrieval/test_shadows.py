@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.urls import reverse
 from qdrant_client import QdrantClient
 
@@ -141,6 +144,20 @@ def test_a_versions_page_tells_how_far_its_index_is(admin_client, live, shop, to
     )
     url = reverse("admin:retrieval_modelversion_change", args=[version.pk])
     assert "preparing its index, 1,200 of 20,000 products" in admin_client.get(url).content.decode()
+
+
+def test_promoting_shows_how_far_the_index_is(live, shop, towers, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    keep_version(shop, towers.names[1])
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    call_command("models", "promote", "tower-2", "--force", stdout=io.StringIO())
+    assert "Indexing" in terminal.getvalue()
+    assert "6/6" in terminal.getvalue()
+    assert live_version() == towers.versions[1]
 
 
 def change_first(build: Callable[..., IndexBuild]) -> Callable[..., IndexBuild]:

@@ -103,6 +103,13 @@ def test_a_page_follows_its_run_with_and_without_javascript(admin_client):
     assert "<polyline" in facts["curves"]
 
 
+def test_a_run_is_not_all_done_before_it_is_judged(admin_client):
+    run = make_run(steps_done=8, phase="judging: the new model beside the live one")
+    assert admin_client.get(url("progress", run.pk)).json()["percent"] == 99
+    TrainingRun.objects.update(state="finished")
+    assert admin_client.get(url("progress", run.pk)).json()["percent"] == 100
+
+
 def test_a_finished_run_names_its_model_and_verdict(admin_client):
     version = ModelVersion.objects.create(name="two-tower-1", kind="two-tower", origin="trained", verdict=VERDICT)
     page = read(admin_client, "change", make_run("finished", result=version).pk)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from retrieval import registry
+from retrieval.build_bar import build_bar
 from retrieval.engine.types import EngineError
 from retrieval.learning import versions
 from retrieval.live import CROSS_ENCODER
@@ -86,7 +87,8 @@ class Command(BaseCommand):
         if version and kind not in (None, version.kind):
             raise CommandError(f"{name} is a {version.kind} model, not a {kind} one")
         if version:
-            served = serve_version(version, is_forced=options["force"], precision=precision)
+            with build_bar() as show:
+                served = serve_version(version, show, is_forced=options["force"], precision=precision)
             return _tell_live(version.kind, served)
         kind = str(kind)
         name = "" if kind == CROSS_ENCODER and name == NO_RERANKER else name

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from retrieval import indexing
+from retrieval.build_bar import build_bar
 from retrieval.embedding import Progress
 from retrieval.engine.types import EngineError
 from retrieval.models import IndexBuild
@@ -37,7 +34,7 @@ class Command(BaseCommand):
         if pending and model:
             raise CommandError("--pending and --model: expected one of them; waiting changes go into every index")
         try:
-            with _progress_bar() as show:
+            with build_bar() as show:
                 build = _build(show, pending, model)
         except EngineError as error:
             raise CommandError(str(error)) from error
@@ -66,28 +63,3 @@ def _build(show: Progress, pending: bool, model: str | None) -> IndexBuild | Non
         return indexing.rebuild(show)
     indexing.index_pending(show)
     return IndexBuild.objects.filter(state=IndexBuild.State.LIVE).first()
-
-
-class _progress_bar:  # noqa: N801
-    """A bar on the terminal that follows a build; silent where there is no terminal."""
-
-    def __init__(self) -> None:
-        columns = (
-            TextColumn("Indexing"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        self._progress = Bar(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
-        self._task = self._progress.add_task("index", total=None)
-
-    def __enter__(self) -> Any:
-        self._progress.start()
-        return self._show
-
-    def _show(self, build: IndexBuild) -> None:
-        self._progress.update(self._task, completed=build.products_done, total=build.products_total)
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
