@@ -45,8 +45,9 @@ def make_card(run: TrainingRun, report: Mapping[str, Any], facts: Mapping[str, A
 
 def find_name(run: TrainingRun) -> str:
     """Return a name for the version that no other has: that asked for, or with a number after it."""
-    name = (run.settings.get("name") or f"{run.kind}-{run.pk}")[:LONGEST_NAME]
-    return next(each for each in chain([name], (f"{name}.{number}" for number in count(2))) if _is_free(each, run))
+    name = run.settings.get("name") or f"{run.kind}-{run.pk}"
+    others = (f"{name[:LONGEST_NAME]}.{number}" for number in count(2))
+    return next(each for each in chain([name], others) if _is_free(each, run))
 
 
 def _is_free(name: str, run: TrainingRun) -> bool:

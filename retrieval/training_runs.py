@@ -20,9 +20,9 @@ from retrieval.engine.exported import EncoderError
 from retrieval.engine.types import EngineError
 from retrieval.learning.sources import resolve_model
 from retrieval.live import find_live, named_by_settings
-from retrieval.models import JudgementSet, TrainingRun
+from retrieval.models import JudgementSet, ModelVersion, TrainingRun
 from retrieval.models.learning import INTERRUPTED_AFTER
-from retrieval.registry import resolve
+from retrieval.registry import folder_of, resolve
 from retrieval.training_data import default_sources
 from retrieval.training_settings import TrainingRefused, check_settings
 from retrieval.training_sources import CATALOGUE, FILE, JUDGEMENTS, NAMES, SAMPLE
@@ -47,6 +47,7 @@ def create_training(
     chosen = [(name, float(weight)) for name, weight in sources or default_sources()]
     check_sources(chosen)
     _check_models(cleaned)
+    _check_name(cleaned)
     return TrainingRun.objects.create(kind=kind, sources=[list(one) for one in chosen], settings=cleaned)
 
 
@@ -60,6 +61,13 @@ def _check_models(settings: Mapping[str, Any]) -> None:
                 raise TrainingRefused(f"{name}: {error}") from error
             if name == "average" and isinstance(found, str):
                 raise TrainingRefused(f"average={model!r}, expected a version or a folder; see: manage.py models list")
+
+
+def _check_name(settings: Mapping[str, Any]) -> None:
+    """Raise TrainingRefused for a name that another version has."""
+    name = settings.get("name")
+    if name and (ModelVersion.objects.filter(name=name).exists() or folder_of(name).exists()):
+        raise TrainingRefused(f"name={name!r}: there is a model version of this name already; choose another")
 
 
 def start_training(

@@ -99,6 +99,8 @@ def check_settings(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         raise TrainingRefused(
             f"name={cleaned['name']!r}, expected small letters, digits, '.', '_' and '-', at most 100, not {DEFAULT!r}"
         )
+    if cleaned.get("full") and "lora_rank" in cleaned:
+        raise TrainingRefused("full trains all weights and lora_rank sizes adapters: choose one of them")
     if cleaned.get("teacher"):
         cleaned.setdefault("loss", "distilled")
     if (cleaned.get("loss") == "distilled") != bool(cleaned.get("teacher")):

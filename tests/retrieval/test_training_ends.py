@@ -18,7 +18,7 @@ from tests.retrieval.serving import fill_the_disk
 from tests.retrieval.test_finetuning import base, begin, go_on, learning_shop  # noqa: F401
 
 pytestmark = pytest.mark.django_db
-SHORT = {"rounds": 1, "steps": 1}
+SHORT: dict[str, Any] = {"rounds": 1, "steps": 1}
 
 
 def fail_to_write(*arguments: Any) -> None:

@@ -12,12 +12,12 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from retrieval import training_files, training_runs
+from retrieval import registry, training_files, training_runs
 from retrieval.engine.types import Document
 from retrieval.evaluation.rating_files import Rating
 from retrieval.judgement_files import import_ratings
 from retrieval.learning.examples import LabelledQuery
-from retrieval.models import JudgementSet, TrainingRun
+from retrieval.models import JudgementSet, ModelVersion, TrainingRun
 from retrieval.tasks import resume_trainings, train_model
 from retrieval.training_data import Collected
 from retrieval.training_progress import MOST_POINTS, Recorder, pulse
@@ -80,6 +80,7 @@ def test_without_sources_it_learns_from_all_the_shop_has(sent):
         ("two-tower", ["sample"], {"rounds": 1.5}, "rounds=1.5, expected a whole number"),
         ("two-tower", ["sample"], {"full": "yes"}, "full='yes', expected true or false"),
         ("two-tower", ["sample"], {"layers": [0]}, "unknown setting 'layers'"),
+        ("two-tower", ["sample"], {"full": True, "lora_rank": 8}, "full trains all weights and lora_rank sizes"),
         ("cross-encoder", ["sample"], {"layers": "0,x"}, "layers='0,x', expected numbers such as 0,2,4"),
         ("cross-encoder", ["sample"], {"layers": "2,0"}, "expected different numbers from 0 in their order"),
         ("cross-encoder", ["sample"], {"loss": "distilled"}, "learns from a teacher"),
@@ -93,6 +94,17 @@ def test_without_sources_it_learns_from_all_the_shop_has(sent):
 def test_what_cannot_be_is_refused_with_the_choices(kind, sources, asked, told):
     with pytest.raises(TrainingRefused, match=told.replace("(", r"\(")):
         training_runs.start_training(kind, [(name, 1.0) for name in sources], asked)
+    assert not TrainingRun.objects.exists()
+
+
+@pytest.mark.parametrize("is_on_record", [True, False])
+def test_a_name_that_is_taken_is_refused(is_on_record):
+    if is_on_record:
+        ModelVersion.objects.create(name="spring", kind="two-tower", origin="trained", base="default")
+    else:
+        registry.folder_of("spring").mkdir(parents=True)
+    with pytest.raises(TrainingRefused, match="name='spring': there is a model version of this name already; choose"):
+        training_runs.start_training("two-tower", [("sample", 1)], {"name": "spring"})
     assert not TrainingRun.objects.exists()
 
 
