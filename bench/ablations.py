@@ -52,6 +52,8 @@ def measure(arguments: argparse.Namespace) -> Iterator[Claim]:
         yield Claim("queries measured on", len(lab.asked))
         if "negatives" in arguments.parts:
             yield from measure_negatives(lab)
+        if "default" in arguments.parts:
+            yield from measure_default(lab)
         if "towers" in arguments.parts:
             yield from measure_towers(lab)
         if "readers" in arguments.parts:
@@ -118,9 +120,8 @@ class Lab:
     def teacher(self) -> Any:
         from retrieval.learning.export import export_reranker
         from retrieval.lessons import load_reranker
-        from retrieval.registry import resolve
 
-        return load_reranker(export_reranker(resolve("default-reranker"), self.folder / "models"))
+        return load_reranker(export_reranker("default-reranker", self.folder / "models"))
 
     def load(self, name: str) -> Any:
         """Return two-tower model `name` as the site runs it."""
@@ -166,6 +167,23 @@ def measure_negatives(lab: Lab) -> Iterator[Claim]:
         mined = mine(known, corpus, lab.base, doubts, MiningSettings())
         yield Claim(f"negatives mined{name}: false ones", 100 * measure_false_negatives(mined, truth), "%")
         yield Claim(f"negatives mined{name}: of a query", float(np.mean([len(found) for found in mined.values()])))
+
+
+# --- the reranker that comes with the project ---------------------------------------------------------
+
+
+def measure_default(lab: Lab) -> Iterator[Claim]:
+    """Yield what the default reranker makes of the hybrid search, as its card says, on queries kept out of it."""
+    from retrieval.learning.sources import BUILT_IN
+    from retrieval.learning.versions import read_card
+
+    card = read_card(BUILT_IN / "default-reranker")
+    rankings = lab.search(lab.base, "hybrid", [query.text for query in lab.asked], 40)
+    scores = {"not read again": score_reader(lab, rankings, None)}
+    scores["default reranker"] = score_reader(
+        lab, rankings, lab.teacher, card.rerank_depth or DEPTH, card.rerank_blend or BLEND
+    )
+    yield from compare("cross-encoder", scores, "not read again")
 
 
 # --- two towers ---------------------------------------------------------------------------------------
@@ -263,11 +281,11 @@ def load_reader(lab: Lab, adapter: Path, quantize_with: list[tuple[str, str]] | 
     return load_reranker(export_reranker(str(adapter), lab.folder / "models", quantize_with=quantize_with or ()))
 
 
-def score_reader(lab: Lab, rankings: list[Any], reader: Any) -> Any:
+def score_reader(lab: Lab, rankings: list[Any], reader: Any, depth: int = DEPTH, blend: float = BLEND) -> Any:
     from retrieval.evaluation.metrics import ndcg
     from retrieval.reading import Reading, read_again
 
-    reading = Reading(reader, DEPTH, BLEND)
+    reading = Reading(reader, depth, blend)
     return np.array([
         ndcg(read_again(query.text, one, lab.corpus, reading).tolist(), query.grades)
         for query, one in zip(lab.asked, rankings, strict=True)
@@ -299,7 +317,7 @@ if __name__ == "__main__":
         rows={"type": int, "default": 5120, "help": "pairs that two towers learn from (default: 5120)"},
         steps={"type": int, "default": 150, "help": "batches that a cross-encoder learns from (default: 150)"},
         parts={
-            "default": "negatives,towers,readers",
-            "help": "what to measure, of negatives, towers, readers (default: all)",
+            "default": "negatives,default,towers,readers",
+            "help": "what to measure, of negatives, default, towers, readers (default: all)",
         },
     )
