@@ -368,6 +368,7 @@ def test_only_what_passed_is_promoted(shop, learning_shop, settings):
     version.verdict = version.verdict | {"is_passed": False}
     assert not promote_result(version)
     version.verdict = version.verdict | {"is_passed": True, "champion": find_live(TWO_TOWER).version}
+    version.save()
     assert promote_result(version)
     assert find_live(TWO_TOWER).version == version.exported
     assert json.loads((learning_shop / "models" / live.LIVE).read_text())
