@@ -27,7 +27,7 @@ from retrieval.learning.averaging import average_adapters, check_averageable
 from retrieval.learning.cross_encoder import CrossEncoderSettings, GradedList, build_lists
 from retrieval.learning.export import export_encoder, export_reranker
 from retrieval.learning.rounds import train_in_rounds
-from retrieval.learning.sources import fetch, find_tower, resolve_model
+from retrieval.learning.sources import fetch, find_tower, is_untied, resolve_model
 from retrieval.learning.towers import Towers
 from retrieval.learning.two_tower import TwoTowerSettings
 from retrieval.lessons import Learner, Lesson, load_encoder, load_reranker
@@ -86,6 +86,8 @@ class TwoTowerLearner:
                 "compile",
             )
         )
+        if "towers" not in given and is_untied(fetch(resolve_model(lesson.base))):
+            given["towers"] = "untied"  # as its base: else what its queries' own tower knows would be dropped
         settings = TwoTowerSettings(**given)
         if "steps" in lesson.settings:
             settings = replace(settings, rows=lesson.settings["steps"] * settings.batch_size)

@@ -40,8 +40,10 @@ class TrainingForm(forms.Form):
         choices=list(KINDS.items()), widget=UnfoldAdminSelectWidget, initial=ModelKind.TWO_TOWER.value
     )
     towers = forms.ChoiceField(
-        choices=[("tied", "tied: one model for both"), ("untied", "untied: one for each")],
-        widget=UnfoldAdminSelectWidget, required=False, initial="tied",
+        choices=[
+            ("", "as the model it starts from"), ("tied", "tied: one model for both"), ("untied", "untied: one for each"),
+        ],
+        widget=UnfoldAdminSelectWidget, required=False,
         help_text="Of two towers: for queries and for products.",
     )  # fmt: skip
     weights = forms.ChoiceField(

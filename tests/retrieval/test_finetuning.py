@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +19,16 @@ from retrieval.evaluation.rating_files import Rating
 from retrieval.finetuning import promote_result, run_training
 from retrieval.judgement_files import import_ratings
 from retrieval.judging import CODES, OLD, PART, SEARCHED, Court, convene, decide
+from retrieval.learners import TwoTowerLearner
 from retrieval.learning.examples import LabelledQuery
 from retrieval.learning.export import export_encoder
 from retrieval.learning.versions import read_card
+from retrieval.lessons import Lesson
 from retrieval.live import MODELS_DIR, TWO_TOWER, find_live
 from retrieval.models import ModelVersion, PastQuery, TrainingRun
 from retrieval.registry import folder_of
 from retrieval.training_data import Amounts, collect
+from retrieval.training_progress import Recorder
 from retrieval.training_settings import TrainingRefused
 from retrieval.training_sources import CATALOGUE
 from tests.factories import make_product
@@ -83,6 +87,18 @@ def go_on(run: TrainingRun, **hooks: Any) -> TrainingRun:
 
 def stop_at_step(run: TrainingRun, step: int) -> Any:
     return lambda: run.steps_done >= step
+
+
+@pytest.mark.parametrize(("chosen", "towers"), [({}, "untied"), ({"towers": "tied"}, "tied")])
+def test_towers_are_as_the_base_has_them_unless_chosen(learning_shop, base, tmp_path, chosen, towers):
+    untied = tmp_path / "untied"
+    for part in ("model", "query_model"):
+        shutil.copytree(base, untied / part)
+    run = begin(base=str(untied), **chosen)
+    lesson = Lesson(run, collect([("judgements:shop", 1.0)]), tmp_path / "work", Recorder(run))
+    assert TwoTowerLearner(lesson).settings.towers == towers
+    run.settings["base"] = base
+    assert TwoTowerLearner(lesson).settings.towers == "tied"
 
 
 def test_two_towers_are_trained_judged_and_registered(learning_shop):

@@ -64,7 +64,7 @@ def test_one_click_starts_a_sensible_training(admin_client, sent, django_capture
     assert response.url == url("change", run.pk)
     assert run.sources == [["catalogue", 1.0], ["judgements:shop", 2.0]]
     assert (run.kind, run.state, sent) == ("two-tower", "queued", [run.pk])
-    assert run.settings == {"base": "default", "towers": "tied"}
+    assert run.settings == {"base": "default"}
 
 
 def test_what_was_chosen_is_asked_for(admin_client):
