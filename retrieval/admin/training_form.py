@@ -41,7 +41,9 @@ class TrainingForm(forms.Form):
     )
     towers = forms.ChoiceField(
         choices=[
-            ("", "as the model it starts from"), ("tied", "tied: one model for both"), ("untied", "untied: one for each"),
+            ("", "as the model it starts from"),
+            ("tied", "tied: one model for both"),
+            ("untied", "untied: one for each"),
         ],
         widget=UnfoldAdminSelectWidget, required=False,
         help_text="Of two towers: for queries and for products.",
