@@ -35,7 +35,9 @@ from retrieval.live import CROSS_ENCODER, TWO_TOWER, find_live
 from retrieval.reading import Reading
 from retrieval.setup import get_encoder, get_reranker
 from retrieval.training_data import training_texts
+from retrieval.training_sources import is_rated
 
+MADE_STRENGTH = 0.5  # of towers that learned from no query that people asked: more of it pleases who made them
 CANDIDATES = 40  # products found for a query that lists are made of
 
 
@@ -80,6 +82,7 @@ class TwoTowerLearner:
                 "learning_rate",
                 "temperature",
                 "distillation",
+                "strength",
                 "max_tokens",
                 "lora_rank",
                 "seed",
@@ -88,6 +91,8 @@ class TwoTowerLearner:
         )
         if "towers" not in given and is_untied(fetch(resolve_model(lesson.base))):
             given["towers"] = "untied"  # as its base: else what its queries' own tower knows would be dropped
+        if not any(is_rated(name) for name, _ in lesson.run.sources):
+            given.setdefault("strength", MADE_STRENGTH)
         settings = TwoTowerSettings(**given)
         if "steps" in lesson.settings:
             settings = replace(settings, rows=lesson.settings["steps"] * settings.batch_size)

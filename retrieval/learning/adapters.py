@@ -59,18 +59,21 @@ def save_adapter(
     layers: Sequence[int] = (),
     max_tokens: int | None = None,
     adapter_name: str = "default",
+    strength: float = 1.0,
 ) -> Path:
     """Write an adapter of model `base`, its weights in half precision, and return its folder.
 
     `layers`: those of the base that were kept, () for all. `max_tokens`: how many tokens the model reads, what the
-    tokenizer says by default. The tokenizer itself stays with the base.
+    tokenizer says by default. `strength`: how far it goes from the base, 1 for as far as was learned. The tokenizer
+    itself stays with the base.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = get_peft_model_state_dict(model, adapter_name=adapter_name, save_embedding_layers=False)
     halved = {name: weight.detach().to("cpu", torch.float16).contiguous() for name, weight in weights.items()}
     save_file(halved, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
-    settings = copy.deepcopy(model.peft_config[adapter_name])
+    settings: Any = copy.deepcopy(model.peft_config[adapter_name])
     settings.base_model_name_or_path, settings.inference_mode = base, True
+    settings.lora_alpha *= strength
     settings.save_pretrained(str(folder))
     limit = max_tokens or min(tokenizer.model_max_length, NO_LIMIT)
     facts = {"layers": list(layers), "max_tokens": limit if limit < NO_LIMIT else None}

@@ -52,6 +52,8 @@ class TwoTowerSettings(TowerSettings):
 
         if not self.distillation >= 0:
             raise TrainingError(f"distillation={self.distillation}, expected 0 or more")
+        if not 0 < self.strength <= 1:
+            raise TrainingError(f"strength={self.strength}, expected more than 0, at most 1")
         if not self.temperature > 0:
             raise TrainingError(f"temperature={self.temperature}, expected more than 0")
 

@@ -101,6 +101,15 @@ def test_towers_are_as_the_base_has_them_unless_chosen(learning_shop, base, tmp_
     assert TwoTowerLearner(lesson).settings.towers == "tied"
 
 
+def test_of_made_queries_alone_half_is_kept(learning_shop, tmp_path):
+    for sources, strength in (([("catalogue", 1.0)], 0.5), ([("catalogue", 1.0), ("judgements:shop", 2.0)], 1.0)):
+        run = training_runs.create_training("two-tower", sources, TWO_TOWER_SETTINGS)
+        lesson = Lesson(run, collect([("judgements:shop", 1.0)]), tmp_path / "work", Recorder(run))
+        assert TwoTowerLearner(lesson).settings.strength == strength
+    run.settings["strength"] = 0.8
+    assert TwoTowerLearner(lesson).settings.strength == 0.8
+
+
 def test_two_towers_are_trained_judged_and_registered(learning_shop):
     phases: list[str] = []
     run = run_training(begin(), on_progress=lambda run: phases.append(run.phase.partition(",")[0]))

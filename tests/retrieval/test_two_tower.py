@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from retrieval.engine.text import Analyzer
@@ -245,6 +246,22 @@ def test_rows_hold_a_right_and_a_wrong_product_and_mined_ones_are_preferred():
 def test_products_without_a_text_are_not_learned_from():
     queries = [*QUERIES, LabelledQuery("lamp", {9: 3, 6: 0}, "test")]
     assert "lamp" not in build_training_set(queries, TEXTS, {}, count=10, seed=1).queries
+
+
+@pytest.mark.parametrize("lora_rank", [8, 0])
+def test_half_of_what_was_learned_lies_half_way_to_the_base(base, tmp_path, lora_rank):
+    settings = replace(SETTINGS, lora_rank=lora_rank)
+    whole, half = (learn(base, tmp_path / str(share), replace(settings, strength=share)) for share in (1.0, 0.5))
+    begun, all_of_it, some = (dict(load_two_tower(folder).named_parameters()) for folder in (base, whole, half))
+    moved = [name for name, weight in begun.items() if not torch.equal(weight, all_of_it[name])]
+    assert moved
+    for name in moved:
+        torch.testing.assert_close(some[name], (begun[name] + all_of_it[name]) / 2, rtol=1e-3, atol=1e-4)
+
+
+def test_a_strength_that_is_no_share_is_refused():
+    with pytest.raises(TrainingError, match=r"strength=1\.5, expected more than 0, at most 1"):
+        replace(SETTINGS, strength=1.5)
 
 
 def test_negatives_are_mined_anew_in_each_round(base, tmp_path):
