@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +15,16 @@ from django.db import DatabaseError, transaction
 from retrieval import live, trained_versions, training_files
 from retrieval.embedding import Progress
 from retrieval.engine.files import LockHeldError, hold_lock
+from retrieval.engine.fusion import Floats
 from retrieval.engine.types import EngineError
 from retrieval.evaluation.gate import HELD_OUT, Verdict
 from retrieval.indexing import export_models
-from retrieval.judging import convene, convene_few, decide
+from retrieval.judging import Court, convene, convene_few, decide
 from retrieval.learners import make_learner
 from retrieval.learning.export import export_encoder, export_reranker
 from retrieval.learning.training import TrainingCancelledError, full_disk_told
 from retrieval.lessons import Learner, Lesson
-from retrieval.live import TWO_TOWER, find_live
+from retrieval.live import CROSS_ENCODER, TWO_TOWER, find_live
 from retrieval.models import ModelVersion, TrainingRun
 from retrieval.serving import serve_version
 from retrieval.training_data import Amounts, Collected, collect
@@ -33,6 +34,7 @@ from retrieval.training_runs import MOST_TRIES, WAITS, State, end, find_ahead, f
 logger = logging.getLogger(__name__)
 LOCK = "LOCK"
 WAIT_S = 1.0
+CURVE_QUERIES = {TWO_TOWER: 200, CROSS_ENCODER: 50}  # of each 30 products or so are read
 
 
 def _never() -> bool:
@@ -114,18 +116,18 @@ def perform(run: TrainingRun, recorder: Recorder) -> None:
     collected = _collect(run, folder)
     lesson = Lesson(run, collected, folder / "work", recorder)
     learner = make_learner(lesson)
-    few = convene_few(collected, _seed(run))
+    few = convene_few(collected, _seed(run), most=CURVE_QUERIES[run.kind])
 
-    def add_score(step: int, encoder: Any) -> None:
+    def add_score(step: int, score: Callable[[Court], Mapping[str, Floats]]) -> None:
         if any(point[0] == step for point in run.scores):
             return  # measured before a kill
         recorder.enter(f"measuring on {len(few.sets[HELD_OUT])} held-out queries")
-        recorder.add_score(step, _mean(few.score(encoder, on_progress=recorder.check)))
+        recorder.add_score(step, _mean(score(few)))
 
     if few.sets[HELD_OUT]:
         learner.train(add_score)
     else:
-        learner.train(lambda step, encoder: None)
+        learner.train(lambda step, score: None)
     card = trained_versions.make_card(run, collected.report, learner.describe())
     target = trained_versions.write(run, card, lesson.folder)
     recorder.enter("exporting")

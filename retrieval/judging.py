@@ -32,7 +32,7 @@ from retrieval.training_sources import CATALOGUE, JUDGEMENTS, Amounts, gather, i
 MOST_PRODUCTS = 20_000  # of one shop that are searched: those graded, and others by chance
 MOST_QUERIES = 1000  # of one set
 GUARD_QUERIES = 300
-CURVE_QUERIES, CURVE_PRODUCTS = 200, 3000
+CURVE_PRODUCTS = 3000
 DEPTH = 200
 CODES, OLD, COLD = "SKUs and model numbers", "old queries", "cold categories"
 PART, SEARCHED = "held out of ", "past searches"  # of one source, or of what shoppers searched for
@@ -134,9 +134,9 @@ def convene(collected: Collected, sources: Iterable[str], seed: int, *, most: in
     return Court(usable, make_shops(documents, [query for found in usable.values() for query in found], seed))
 
 
-def convene_few(collected: Collected, seed: int) -> Court:
-    """Return a few of the held-out queries over few products: what a curve is drawn by while a model learns."""
-    queries = _draw(_keep_usable(find_evidence(collected.held_out), collected.documents), CURVE_QUERIES, seed)
+def convene_few(collected: Collected, seed: int, *, most: int) -> Court:
+    """Return at most `most` held-out queries over few products: what a curve is drawn by while a model learns."""
+    queries = _draw(_keep_usable(find_evidence(collected.held_out), collected.documents), most, seed)
     return Court({HELD_OUT: queries}, make_shops(collected.documents, queries, seed, most=CURVE_PRODUCTS))
 
 

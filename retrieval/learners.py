@@ -26,11 +26,12 @@ from retrieval.learning import cross_encoder
 from retrieval.learning.averaging import average_adapters, check_averageable
 from retrieval.learning.cross_encoder import CrossEncoderSettings, GradedList, build_lists
 from retrieval.learning.export import export_encoder, export_reranker
+from retrieval.learning.negatives import Teacher
 from retrieval.learning.rounds import train_in_rounds
 from retrieval.learning.sources import fetch, find_tower, is_untied, resolve_model
 from retrieval.learning.towers import Towers
 from retrieval.learning.two_tower import TwoTowerSettings
-from retrieval.lessons import Learner, Lesson, load_encoder, load_reranker
+from retrieval.lessons import Learner, Lesson, OnRound, load_encoder, load_reranker
 from retrieval.live import CROSS_ENCODER, TWO_TOWER, find_live
 from retrieval.reading import Reading
 from retrieval.setup import get_encoder, get_reranker
@@ -102,12 +103,13 @@ class TwoTowerLearner:
     def base(self) -> TwoTowerEncoder:
         return load_encoder(export_encoder(self.lesson.base, live.MODELS_DIR))
 
-    def train(self, on_round: Callable[[int, Any], None]) -> None:
+    def train(self, on_round: OnRound) -> None:
         lesson, settings, recorder = self.lesson, self.settings, self.lesson.recorder
 
         def tell(number: int, towers: Towers) -> None:
             step = number * settings.round_steps
-            on_round(step, TowersNow(towers, self.base, f"step-{step}", self.base.max_tokens))
+            encoder = TowersNow(towers, self.base, f"step-{step}", self.base.max_tokens)
+            on_round(step, lambda court: court.score(encoder, on_progress=recorder.check))
 
         texts = training_texts(lesson.collected.documents, self.base)
         train_in_rounds(
@@ -181,7 +183,7 @@ class CrossEncoderLearner:
         settings = self.lesson.settings
         return settings.get("rerank_depth", RERANK_DEPTH), settings.get("rerank_blend", RERANK_BLEND)
 
-    def train(self, on_round: Callable[[int, Any], None]) -> None:
+    def train(self, on_round: OnRound) -> None:
         lesson, recorder = self.lesson, self.lesson.recorder
         other = self._find_other()  # known to be wrong before anything is learned
         recorder.tell_phase("finding candidates")
@@ -198,6 +200,7 @@ class CrossEncoderLearner:
             self.settings,
             lesson.folder / "alone" if other else lesson.folder,
             on_step=lambda step: recorder.add_step(step.number, step.total, step.loss),
+            on_reading=lambda step, reader: on_round(step, lambda court: self._score(court, reader)),
             is_cancelled=recorder.is_cancelled,
         )
         if other and not (lesson.folder / "adapter").is_dir():
@@ -245,11 +248,13 @@ class CrossEncoderLearner:
 
     def score(self, court: Court, exported: Path | None) -> Mapping[str, Floats]:
         if exported:
-            reading = Reading(load_reranker(exported), *self.reading)
-        else:
-            champion = find_live(CROSS_ENCODER)
-            reading = Reading(get_reranker(), champion.rerank_depth, champion.rerank_blend)
+            return self._score(court, load_reranker(exported))
+        champion = find_live(CROSS_ENCODER)
+        reading = Reading(get_reranker(), champion.rerank_depth, champion.rerank_blend)
         return court.score(get_encoder(), reading, self.lesson.recorder.check)
+
+    def _score(self, court: Court, reader: Teacher) -> Mapping[str, Floats]:
+        return court.score(get_encoder(), Reading(reader, *self.reading), self.lesson.recorder.check)
 
     def describe(self) -> dict[str, Any]:
         depth, blend = self.reading

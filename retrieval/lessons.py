@@ -18,12 +18,15 @@ from retrieval.models import TrainingRun
 from retrieval.training_data import Collected
 from retrieval.training_progress import Recorder
 
+# Given a step, and what scores a court with the model as it is then: nDCG@10 of every query by set.
+OnRound = Callable[[int, Callable[[Court], Mapping[str, Floats]]], None]
+
 
 class Learner(Protocol):
     """One training of one kind of model."""
 
-    def train(self, on_round: Callable[[int, Any], None]) -> None:
-        """Train in the lesson's folder. `on_round` is given the step and an encoder, where one can be had."""
+    def train(self, on_round: OnRound) -> None:
+        """Train in the lesson's folder. `on_round` is told now and then of the step and of what the model is worth."""
         ...
 
     def score(self, court: Court, exported: Path | None) -> Mapping[str, Floats]:

@@ -20,6 +20,7 @@ from retrieval.engine.types import Document
 from retrieval.learning.adapters import load_cross_encoder, quiet, save_adapter
 from retrieval.learning.devices import computes_in_bf16
 from retrieval.learning.examples import EXACT, LabelledQuery
+from retrieval.learning.reader_now import ReaderNow, Readings
 from retrieval.learning.rows import find_usable
 from retrieval.learning.training import Step, TrainingError, Watch, claim, full_disk_told, run
 from retrieval.learning.variations import vary
@@ -133,9 +134,12 @@ def train(
     folder: Path,
     *,
     on_step: Callable[[Step], None] = lambda step: None,
+    on_reading: Callable[[int, ReaderNow], None] | None = None,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Train an adapter of model `base` on the lists and return its folder, `folder`/adapter.
+
+    `on_reading` is given the step and the model as it is, before the first and after each checkpoint.
 
     A training that was killed or cancelled goes on from its last checkpoint when called again with the same
     arguments. Raises TrainingError.
@@ -166,6 +170,8 @@ def train(
         loss=settings.loss,
     )
     trainer.remove_callback(PrinterCallback)
+    if on_reading:
+        trainer.add_callback(Readings(Collator(tokenizer, settings.max_tokens), on_reading))
     run(trainer, Watch(on_step, is_cancelled), checkpoints)
     with full_disk_told(folder):
         unfinished = folder / "unfinished"

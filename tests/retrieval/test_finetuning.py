@@ -6,13 +6,14 @@ import json
 import shutil
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from retrieval import finetuning, indexing, live, training_files, training_runs
+from retrieval import finetuning, indexing, learners, live, training_files, training_runs
 from retrieval.engine.files import hold_lock
 from retrieval.evaluation.gate import HELD_OUT
 from retrieval.evaluation.rating_files import Rating
@@ -20,6 +21,7 @@ from retrieval.finetuning import promote_result, run_training
 from retrieval.judgement_files import import_ratings
 from retrieval.judging import CODES, OLD, PART, SEARCHED, Court, convene, decide
 from retrieval.learners import TwoTowerLearner
+from retrieval.learning.cross_encoder import CrossEncoderSettings
 from retrieval.learning.examples import LabelledQuery
 from retrieval.learning.export import export_encoder
 from retrieval.learning.versions import read_card
@@ -108,6 +110,17 @@ def test_of_made_queries_alone_half_is_kept(learning_shop, tmp_path):
         assert TwoTowerLearner(lesson).settings.strength == strength
     run.settings["strength"] = 0.8
     assert TwoTowerLearner(lesson).settings.strength == 0.8
+
+
+def test_a_cross_encoders_curve_is_drawn_while_it_learns(learning_shop, reader, monkeypatch):
+    monkeypatch.setattr(learners, "CrossEncoderSettings", partial(CrossEncoderSettings, checkpoint_steps=2))
+    monkeypatch.setattr(finetuning, "CURVE_QUERIES", {"cross-encoder": 4})
+    told: list[str] = []
+    run = run_training(begin("cross-encoder", base=reader, steps=5), on_progress=lambda run: told.append(run.phase))
+    assert (run.state, run.error) == ("finished", "")
+    assert [step for step, _ in run.scores] == [0, 2, 4, 5]
+    assert all(0 <= score <= 1 for _, score in run.scores)
+    assert any(phase.startswith("measuring on 4 held-out queries") for phase in told)
 
 
 def test_two_towers_are_trained_judged_and_registered(learning_shop):
