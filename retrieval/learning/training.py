@@ -55,11 +55,10 @@ class Watch(TrainerCallback):
     ) -> None:
         if "loss" not in logs:
             return  # the summary at the end
-        loss = float(logs["loss"])
-        if not math.isfinite(loss) or not math.isfinite(float(logs.get("grad_norm", 0.0))):
-            self._stop(
-                control, TrainingError(f"the loss is {loss} at step {state.global_step}: lower the learning rate")
-            )
+        loss, gradient = float(logs["loss"]), float(logs.get("grad_norm", 0.0))
+        if not (math.isfinite(loss) and math.isfinite(gradient)):
+            what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient is {gradient}"
+            self._stop(control, TrainingError(f"{what} at step {state.global_step}: lower the learning rate"))
         self._on_step(Step(state.global_step, state.max_steps, loss))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **facts: Any) -> None:
