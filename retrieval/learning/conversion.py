@@ -192,10 +192,23 @@ def _save_quantized(module: PairScorer, features: Features, samples: Sequence[Fe
     data = nncf.Dataset(samples, lambda sample: {name: sample[name].numpy() for name in ports})
     with redirect_stdout(StringIO()):  # its progress bars: standard output is for what a command answers
         quantized = nncf.quantize(
-            network, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(samples), fast_bias_correction=True
+            network,
+            data,
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(samples),
+            fast_bias_correction=True,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=_choose_range(nncf)),
         )
     openvino.save_model(quantized, folder / NETWORK, compress_to_fp16=True)
     _check_network(module, features, folder, tolerance=QUANTIZED_TOLERANCE, cure=IN_FLOAT)
+
+
+def _choose_range(nncf: Any) -> Any:
+    """Return how much of int8's range weights may take: half of it where this processor has no VNNI, else None.
+
+    There, sums of two products are clamped to 16 bits. `nncf` is the module.
+    """
+    return None if torch.cpu._is_vnni_supported() else nncf.OverflowFix.ENABLE
 
 
 def _trace(module: SentenceEncoder | PairScorer, features: Features) -> openvino.Model:
