@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +27,7 @@ from retrieval.plots import Line, draw_lines
 
 LABELS = {metric.key: metric.label for metric in (*METRICS, *GUARDED)}
 PLANS: dict[str, MetricPlan] = {metric.key: metric for metric in METRICS}
+CLIPPED = 2  # times the widest of the later days: what a chart shows of the first ones
 FUNNEL = ("searched", "clicked", "added", "bought")
 NO_REPORT = {"state": "no visitors", "sentence": "No report has been made yet: that is done every few minutes."}
 
@@ -209,4 +211,7 @@ def _draw(title: str, unit: str, points: list[list[float | None] | None], days: 
         lines.append(Line(name, [(number, 100 * end) for number, end in reached if end is not None]))
     described = "The estimate at the end of each day with the ends of its 95 % interval, which holds at every look."
     spanned = f"day with visitors, {days[0]['day']} to {days[-1]['day']}"
-    return draw_lines(title, described, lines, x_label=spanned, y_label=unit, y_range=(-1, 1))
+    # The first days know next to nothing: ends far outside what the later ones say would flatten all else.
+    later = [abs(value) for line in lines for _, value in line.points[len(line.points) // 2 :]]
+    most = CLIPPED * max(later, default=math.inf)
+    return draw_lines(title, described, lines, x_label=spanned, y_label=unit, y_range=(-1, 1), y_limits=(-most, most))

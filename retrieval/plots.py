@@ -51,17 +51,22 @@ def draw_lines(
     x_label: str,
     y_label: str,
     y_range: tuple[float, float] | None = None,
+    y_limits: tuple[float, float] = (-math.inf, math.inf),
     is_log_x: bool = False,
 ) -> SafeString:
-    """Return a figure of lines over one x. Raises ValueError for an x of 0 or less where `is_log_x`."""
+    """Return a figure of lines over one x: all of `y_range`, and what lies beyond `y_limits` on the edge.
+
+    Raises ValueError for an x of 0 or less where `is_log_x`.
+    """
     lines = [Line(line.name, [point for point in line.points if all(map(math.isfinite, point))]) for line in lines]
     xs = sorted({x for line in lines for x, _ in line.points})
     if is_log_x and xs and xs[0] <= 0:
         raise ValueError(f"x={xs[0]}: a logarithmic axis takes numbers above 0 only")
     x = _scale(xs, (LEFT, WIDTH - RIGHT), is_log=is_log_x)
-    y = _scale([y for line in lines for _, y in line.points], (FLOOR, TOP), y_range)
+    drawn = [Line(line.name, [(at, min(max(y, y_limits[0]), y_limits[1])) for at, y in line.points]) for line in lines]
+    y = _scale([y for line in drawn for _, y in line.points], (FLOOR, TOP), y_range)
     body = [_axes(x_label, y_label, y), _x_ticks(xs, x)]
-    body += [_draw_line(line, number, x, y) for number, line in enumerate(lines)]
+    body += [_draw_line(line, number, x, y) for number, line in enumerate(drawn)]
     body += [_draw_legend(lines)] if len(lines) > 1 else []
     found = [dict(line.points) for line in lines]
     rows = [(_number(at), *(_number(each[at]) if at in each else "" for each in found)) for at in xs]

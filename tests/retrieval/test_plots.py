@@ -30,6 +30,13 @@ def test_a_line_goes_through_its_points_and_its_figures_stand_beside():
     assert cells(figure) == [["ef", "graph"], ["10", "0.5"], ["20", "1"]]
 
 
+def test_what_lies_beyond_the_limits_is_drawn_on_the_edge_and_told_as_it_is():
+    figure = parse(draw_lines("Lift", "By day.", [Line("high", [(1, 400.0), (2, 10.0)])], y_limits=(0, 20), **LABELS))
+    [line] = figure.iter("polyline")
+    assert line.get("points") == "56.0,30.0 466.0,214.0"
+    assert cells(figure)[1:] == [["1", "400"], ["2", "10"]]
+
+
 def test_a_chart_tells_screen_readers_what_it_shows():
     figure = parse(draw_bars("A <b>", "It's & that", [("int8", 0.5)], **LABELS))
     svg = figure.find(SVG)
