@@ -74,6 +74,13 @@ class ModelVersionAdmin(ServingAdmin):
         "data_hash", "show_size", "show_verdict", "show_metrics", "show_settings", "note", "created_at",
     )  # fmt: skip
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        try:
+            registry.sync_built_in()
+        except (EngineError, OSError) as error:
+            messages.warning(request, f"The versions that come with the project could not be listed: {error}")
+        return super().changelist_view(request, extra_context)
+
     def get_form(self, request: HttpRequest, version: ModelVersion | None = None, **options: Any) -> Any:
         return ArchiveForm if version is None else super().get_form(request, version, **options)
 

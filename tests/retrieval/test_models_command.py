@@ -195,6 +195,14 @@ def page(client: Any, version: ModelVersion) -> str:
     return str(response.content.decode())
 
 
+def test_the_admin_lists_what_comes_with_the_project(admin_client, folder, made):
+    shutil.copytree(made / "versions", folder / "built_in")
+    listing = admin_client.get(reverse("admin:retrieval_modelversion_changelist")).content.decode()
+    version = ModelVersion.objects.get()
+    assert version.origin == "built in"
+    assert version.name in listing
+
+
 def test_the_admin_lists_versions_and_shows_figures_as_tables(admin_client, folder):
     version = add(folder, metrics={"nDCG@10": {"held <out>": 0.81239}}, settings={"rows": 100})
     version.verdict = {
