@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from datasets import Dataset  # type: ignore[import-untyped]
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax, mse_loss
 from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainingArguments
 
@@ -139,15 +139,29 @@ def train(
 ) -> Path:
     """Train an adapter of model `base` on the lists and return its folder, `folder`/adapter.
 
-    `on_reading` is given the step and the model as it is, before the first and after each checkpoint.
-
-    A training that was killed or cancelled goes on from its last checkpoint when called again with the same
-    arguments. Raises TrainingError.
+    `on_reading` is given the step and the model as it is, before the first and after each checkpoint. A training that
+    was killed or cancelled goes on from its last checkpoint when called again with the same arguments. Raises
+    TrainingError.
     """
     with full_disk_told(folder):
         claim(folder, {"base": base, "settings": asdict(settings), "data": hash_lists(lists)})
     if (folder / "adapter").is_dir():
         return folder / "adapter"
+    checkpoints = folder / "checkpoints"
+    trainer, learner, tokenizer = _make_trainer(base, lists, settings, checkpoints)
+    if on_reading:
+        trainer.add_callback(Readings(Collator(tokenizer, settings.max_tokens), on_reading))
+    run(trainer, Watch(on_step, is_cancelled), checkpoints)
+    with full_disk_told(folder):
+        unfinished = folder / "unfinished"
+        save_adapter(learner, tokenizer, unfinished, base=base, layers=settings.layers, max_tokens=settings.max_tokens)
+        return unfinished.rename(folder / "adapter")
+
+
+def _make_trainer(
+    base: str, lists: Sequence[GradedList], settings: CrossEncoderSettings, checkpoints: Path
+) -> tuple[ListTrainer, PeftModel, PreTrainedTokenizerBase]:
+    """Return what trains, the base with a fresh adapter and head that it trains, and the base's tokenizer."""
     torch.manual_seed(settings.seed)  # the adapter and the head begin at random
     model, tokenizer = load_cross_encoder(base, layers=settings.layers)
     model.set_attn_implementation("eager")  # on a CPU in bf16, half as slow as torch's fused one
@@ -158,8 +172,7 @@ def train(
         r=settings.lora_rank, lora_alpha=settings.lora_rank, target_modules=TARGETS, modules_to_save=["classifier"]
     )
     with quiet():
-        learner = get_peft_model(model, adapter)
-    checkpoints = folder / "checkpoints"
+        learner: PeftModel = get_peft_model(model, adapter)
     trainer = ListTrainer(
         model=learner,
         args=_to_arguments(settings, checkpoints),
@@ -170,13 +183,7 @@ def train(
         loss=settings.loss,
     )
     trainer.remove_callback(PrinterCallback)
-    if on_reading:
-        trainer.add_callback(Readings(Collator(tokenizer, settings.max_tokens), on_reading))
-    run(trainer, Watch(on_step, is_cancelled), checkpoints)
-    with full_disk_told(folder):
-        unfinished = folder / "unfinished"
-        save_adapter(learner, tokenizer, unfinished, base=base, layers=settings.layers, max_tokens=settings.max_tokens)
-        return unfinished.rename(folder / "adapter")
+    return trainer, learner, tokenizer
 
 
 def hash_lists(lists: Sequence[GradedList]) -> str:
