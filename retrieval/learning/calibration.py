@@ -7,8 +7,9 @@ quarter of what either does.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from retrieval.engine.types import Document, Scores
 from retrieval.learning.examples import LabelledQuery
 from retrieval.learning.negatives import Teacher, find_wrong
 
+Drawn = TypeVar("Drawn")
 QUERIES = 150
 RIGHT, WRONG, BY_CHANCE = 2, 2, 1  # products read of each query
 LEAST_SPREAD = 0.1  # deviation of the log-odds below which right and wrong look the same to the teacher
@@ -48,7 +50,12 @@ def calibrate(
     """Return the teacher calibrated on what is known to be right and wrong; None where it cannot tell them apart."""
     rng = random.Random(f"calibrate-{seed}")
     known = [query for query in queries if any(product_id in documents for product_id in query.positives)]
-    read = [_read(teacher, query, documents, rng, on_query) for query in rng.sample(known, min(len(known), QUERIES))]
+    shops = {is_sample: [one for one in documents if (one < 0) == is_sample] for is_sample in (False, True)}
+    read = []
+    for query in _draw(known, QUERIES, rng):
+        on_query()
+        # Whether a product of another shop would answer the query is not known.
+        read.append(_read(teacher, query, documents, shops[query.positives[0] < 0], rng))
     if not read:
         return None
     scores, is_right = (np.concatenate(parts) for parts in zip(*read, strict=True))
@@ -79,18 +86,16 @@ def _read(
     teacher: Teacher,
     query: LabelledQuery,
     documents: Mapping[int, Document],
+    shop: Sequence[int],
     rng: random.Random,
-    on_query: Callable[[], None],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Return the teacher's scores of some products of a query, and which of them are right."""
-    on_query()
-    right = list(_draw([one for one in query.positives if one in documents], RIGHT, rng))
-    wrong = list(_draw([one for one in find_wrong(query) if one in documents], WRONG, rng))
-    others = [one for one in _draw(list(documents), BY_CHANCE, rng) if one not in query.grades]
-    chosen = right + wrong + others
+    right = _draw([one for one in query.positives if one in documents], RIGHT, rng)
+    wrong = _draw([one for one in find_wrong(query) if one in documents], WRONG, rng)
+    chosen = right + wrong + [one for one in _draw(shop, BY_CHANCE, rng) if one not in query.grades]
     texts = [(documents[one].content_hash, full_text(documents[one])) for one in chosen]
     return teacher.score(query.text, texts).astype(np.float64), np.arange(len(chosen)) < len(right)
 
 
-def _draw(product_ids: Sequence[int], most: int, rng: random.Random) -> Iterator[int]:
-    yield from rng.sample(product_ids, min(len(product_ids), most))
+def _draw(everything: Sequence[Drawn], most: int, rng: random.Random) -> list[Drawn]:
+    return rng.sample(everything, min(len(everything), most))

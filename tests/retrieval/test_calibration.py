@@ -57,3 +57,16 @@ def test_a_teacher_that_knows_nothing_or_the_opposite_is_refused(opinion):
 
 def test_without_known_answers_nothing_is_calibrated():
     assert calibrate(Opinion(1.0, 0.0), [LabelledQuery("lamp", {99: 3.0}, "test")], DOCUMENTS, seed=1) is None
+
+
+def test_products_of_another_shop_are_not_called_wrong():
+    sample = {-number: make_document(-number, "right of the sample shop") for number in range(1, 500)}
+    asked: list[str] = []
+
+    class Heard(Opinion):
+        def score(self, query, documents):
+            asked.extend(text for _, text in documents)
+            return super().score(query, documents)
+
+    assert calibrate(Heard(1.0, 0.0), QUERIES, DOCUMENTS | sample, seed=1)
+    assert not any(text.startswith("right of the sample shop") for text in asked)
