@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from django.db.models import QuerySet
 
-from retrieval.engine.encoders import TwoTowerEncoder
+from retrieval.engine.encoders import TwoTowerEncoder, count_from
 from retrieval.engine.text import embedding_text
 from retrieval.engine.types import Document, Vectors
 from retrieval.models import Embedding, IndexBuild
@@ -83,8 +83,9 @@ def embed_texts(texts: Sequence[str], encoder: TwoTowerEncoder, on_progress: Cal
         hashes = [_hash(text) for text in part]
         known = _read(encoder, hashes)
         missing = {digest: text for digest, text in zip(hashes, part, strict=True) if digest not in known}
-        on_progress(start + len(part) - len(missing))
-        new = encoder.encode_products(list(missing.values()), on_progress) if missing else ()
+        known_before = start + len(part) - len(missing)
+        on_progress(known_before)
+        new = encoder.encode_products(list(missing.values()), count_from(on_progress, known_before)) if missing else ()
         fresh = dict(zip(missing, new, strict=True))
         _keep(encoder, fresh)
         known |= fresh

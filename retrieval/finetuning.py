@@ -113,7 +113,7 @@ def perform(run: TrainingRun, recorder: Recorder) -> None:
     recorder.enter("exporting the models that serve")
     export_models()
     recorder.enter("collecting what to learn from")
-    collected = _collect(run, folder)
+    collected = _collect(run, folder, recorder)
     lesson = Lesson(run, collected, folder / "work", recorder)
     learner = make_learner(lesson)
     few = convene_few(collected, _seed(run), most=CURVE_QUERIES[run.kind])
@@ -161,12 +161,18 @@ def _seed(run: TrainingRun) -> int:
     return int(run.settings.get("seed", 1))
 
 
-def _collect(run: TrainingRun, folder: Path) -> Collected:
+def _collect(run: TrainingRun, folder: Path, recorder: Recorder) -> Collected:
     """Return what an earlier try of this run collected, or collect it and keep it for a later one."""
     if kept := training_files.load_collected(folder):
         return kept
     amounts = {name: run.settings[name] for name in Amounts.__slots__ if name in run.settings}
-    collected = collect([(name, weight) for name, weight in run.sources], _seed(run), amounts=Amounts(**amounts))
+    collected = collect(
+        [(name, weight) for name, weight in run.sources],
+        _seed(run),
+        amounts=Amounts(**amounts),
+        on_source=lambda name: recorder.enter(f"collecting what to learn from: {name}"),
+    )
+    recorder.check()
     training_files.save_collected(folder, collected)
     return collected
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Protocol
 
 import numpy as np
@@ -39,10 +40,10 @@ PART, SEARCHED = "held out of ", "past searches"  # of one source, or of what sh
 UNPROVEN = "what it learned from: rate some queries, or have shoppers compare both rankings"
 QuerySets = dict[str, list[LabelledQuery]]
 Rankings = dict[str, list[Ids]]
-Tick = Callable[[], None]
+Told = Callable[[int, int], None]  # how many are done, and of how many
 
 
-def _do_nothing() -> None: ...
+def _do_nothing(done: int, total: int) -> None: ...
 
 
 class ProductEncoder(Protocol):
@@ -65,11 +66,11 @@ class Shop:
     corpus: Corpus
     documents: Mapping[int, Document]
 
-    def search(self, encoder: ProductEncoder, config: SearchConfig, on_progress: Tick) -> MemorySearch:
+    def search(self, encoder: ProductEncoder, config: SearchConfig, on_progress: Told) -> MemorySearch:
         """Return a search of the shop by this encoder's vectors."""
         texts = training_texts(self.documents, encoder)
         ordered = [texts[product_id] for product_id in self.corpus.product_ids.tolist()]
-        vectors = self._embed(ordered, encoder, lambda done: on_progress())
+        vectors = self._embed(ordered, encoder, lambda done: on_progress(done, len(ordered)))
         return MemorySearch(self.corpus.with_vectors(vectors), encoder, config)
 
     def _embed(self, texts: Sequence[str], encoder: ProductEncoder, on_progress: Callable[[int], None]) -> Vectors:
@@ -88,13 +89,13 @@ class Court:
     shops: Sequence[Shop]
     _rankings: dict[str, dict[str, Ranking]] = field(default_factory=dict)
 
-    def rank(self, encoder: ProductEncoder, on_progress: Tick = _do_nothing) -> dict[str, Ranking]:
+    def rank(self, encoder: ProductEncoder, on_progress: Told = _do_nothing) -> dict[str, Ranking]:
         """Return what the hybrid search with this encoder finds, by query and shop, at most DEPTH products each."""
         if encoder.model_version not in self._rankings:
             self._rankings[encoder.model_version] = dict(self._rank(encoder, on_progress))
         return self._rankings[encoder.model_version]
 
-    def _rank(self, encoder: ProductEncoder, on_progress: Tick) -> Iterable[tuple[str, Ranking]]:
+    def _rank(self, encoder: ProductEncoder, on_progress: Told) -> Iterable[tuple[str, Ranking]]:
         for number, shop in enumerate(self.shops):
             asked = [query for found in self.sets.values() for query in found if _is_of(query, shop)]
             texts = list(dict.fromkeys(query.text for query in asked))
@@ -103,19 +104,21 @@ class Court:
                 yield f"{number} {text}", ranking
 
     def score(
-        self, encoder: ProductEncoder, reading: Reading | None = None, on_progress: Tick = _do_nothing
+        self, encoder: ProductEncoder, reading: Reading | None = None, on_progress: Told = _do_nothing
     ) -> dict[str, Floats]:
         """Return nDCG@10 of every query by set: what the search finds, read again where there is a reader."""
         rankings, reading = self.rank(encoder, on_progress), reading or Reading()
-        return {
-            name: np.array([self._score(query, rankings, reading, on_progress) for query in queries], np.float64)
-            for name, queries in self.sets.items()
-        }
+        total, done = sum(len(queries) for queries in self.sets.values()), count()
+        scores: dict[str, Floats] = {}
+        for name, queries in self.sets.items():
+            found = np.empty(len(queries), np.float64)
+            for place, query in enumerate(queries):
+                on_progress(next(done), total)
+                found[place] = self._score(query, rankings, reading)
+            scores[name] = found
+        return scores
 
-    def _score(
-        self, query: LabelledQuery, rankings: Mapping[str, Ranking], reading: Reading, on_progress: Tick
-    ) -> float:
-        on_progress()
+    def _score(self, query: LabelledQuery, rankings: Mapping[str, Ranking], reading: Reading) -> float:
         number = next(number for number, shop in enumerate(self.shops) if _is_of(query, shop))
         found = read_again(query.text, rankings[f"{number} {query.text}"], self.shops[number].corpus, reading)
         return ndcg(found.tolist(), query.grades, is_condensed=is_rated(query.source))

@@ -14,7 +14,7 @@ import numpy as np
 from retrieval import live, registry
 from retrieval.embedding import embed_texts
 from retrieval.engine.config import RERANK_BLEND, RERANK_DEPTH
-from retrieval.engine.encoders import TwoTowerEncoder
+from retrieval.engine.encoders import TwoTowerEncoder, count_from
 from retrieval.engine.exported import EncoderError
 from retrieval.engine.files import write_atomically
 from retrieval.engine.fusion import Floats
@@ -65,7 +65,7 @@ class TowersNow:
         return self.towers.encode_queries(texts)
 
     def encode_products(self, texts: Sequence[str], on_progress: Callable[[int], None] | None = None) -> Vectors:
-        return self.towers.encode_products(texts, lambda: on_progress(0) if on_progress else None)
+        return self.towers.encode_products(texts, on_progress or (lambda done: None))
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class TwoTowerLearner:
         def tell(number: int, towers: Towers) -> None:
             step = number * settings.round_steps
             encoder = TowersNow(towers, self.base, f"step-{step}", self.base.max_tokens)
-            on_round(step, lambda court: court.score(encoder, on_progress=recorder.check))
+            on_round(step, lambda court: court.score(encoder, on_progress=recorder.go_on))
 
         texts = training_texts(lesson.collected.documents, self.base)
         train_in_rounds(
@@ -121,35 +121,32 @@ class TwoTowerLearner:
             texts=texts,
             teacher=find_teacher(),
             analyzer=get_analyzer(),
-            embed_first=lambda product_ids, tick: embed_with(self.base, texts, product_ids, tick),
+            embed_first=lambda product_ids, tell: embed_with(self.base, texts, product_ids, tell),
             on_step=lambda step: recorder.add_step(step.number, step.total, step.loss),
             on_phase=recorder.tell_phase,
+            on_part=recorder.tell_part,
             on_round=tell,
             is_cancelled=recorder.is_cancelled,
         )
 
     def score(self, court: Court, exported: Path | None) -> Mapping[str, Floats]:
         encoder = load_encoder(exported) if exported else get_encoder()
-        return court.score(encoder, on_progress=self.lesson.recorder.check)
+        return court.score(encoder, on_progress=self.lesson.recorder.go_on)
 
     def describe(self) -> dict[str, Any]:
         return {"towers": self.settings.towers, "dim": self.base.dim}
 
 
 def embed_with(
-    base: TwoTowerEncoder, texts: Mapping[int, str], product_ids: Sequence[int], on_batch: Callable[[], None]
+    base: TwoTowerEncoder, texts: Mapping[int, str], product_ids: Sequence[int], on_progress: Callable[[int], None]
 ) -> Vectors:
     """Return the exported model's vectors of products; the shop's own are read where they are stored."""
-
-    def tell(done: int) -> None:
-        on_batch()
-
     own = [product_id for product_id in product_ids if product_id > 0]
     others = [product_id for product_id in product_ids if product_id < 0]
     vectors = np.concatenate(
         [
-            embed_texts([texts[product_id] for product_id in own], base, tell),
-            base.encode_products([texts[product_id] for product_id in others], tell),
+            embed_texts([texts[product_id] for product_id in own], base, on_progress),
+            base.encode_products([texts[product_id] for product_id in others], count_from(on_progress, len(own))),
         ]
     )
     places = {product_id: place for place, product_id in enumerate(own + others)}
@@ -234,16 +231,16 @@ class CrossEncoderLearner:
         found: dict[str, list[int]] = {}
         for shop in make_shops(self.lesson.collected.documents, queries, self.settings.seed):
             texts = [query.text for query in queries if next(iter(query.grades)) in shop.documents]
-            search = shop.search(encoder, make_config(), self.lesson.recorder.check)
+            search = shop.search(encoder, make_config(), self.lesson.recorder.go_on)
             rankings = search.search(texts, CANDIDATES)
             found |= {text: ranking.product_ids.tolist() for text, ranking in zip(texts, rankings, strict=True)}
         return found
 
-    def _ask(self, name: str, lists: Iterable[GradedList]) -> Iterable[list[float]]:
+    def _ask(self, name: str, lists: Sequence[GradedList]) -> Iterable[list[float]]:
         """Yield the teacher's scores of each list."""
         teacher = load_reranker(export_reranker(registry.resolve(name), live.MODELS_DIR))
-        for one in lists:
-            self.lesson.recorder.check()
+        for done, one in enumerate(lists):
+            self.lesson.recorder.go_on(done, len(lists))
             yield teacher.score(one.query, [("", text) for text in one.texts]).tolist()
 
     def score(self, court: Court, exported: Path | None) -> Mapping[str, Floats]:
@@ -251,10 +248,10 @@ class CrossEncoderLearner:
             return self._score(court, load_reranker(exported))
         champion = find_live(CROSS_ENCODER)
         reading = Reading(get_reranker(), champion.rerank_depth, champion.rerank_blend)
-        return court.score(get_encoder(), reading, self.lesson.recorder.check)
+        return court.score(get_encoder(), reading, self.lesson.recorder.go_on)
 
     def _score(self, court: Court, reader: Teacher) -> Mapping[str, Floats]:
-        return court.score(get_encoder(), Reading(reader, *self.reading), self.lesson.recorder.check)
+        return court.score(get_encoder(), Reading(reader, *self.reading), self.lesson.recorder.go_on)
 
     def describe(self) -> dict[str, Any]:
         depth, blend = self.reading

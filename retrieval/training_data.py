@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,17 +59,25 @@ def default_sources() -> list[Source]:
 
 
 def collect(
-    sources: Sequence[Source], seed: int = 1, *, held_out: float = 0.2, amounts: Amounts | None = None
+    sources: Sequence[Source],
+    seed: int = 1,
+    *,
+    held_out: float = 0.2,
+    amounts: Amounts | None = None,
+    on_source: Callable[[str], None] = lambda name: None,
 ) -> Collected:
     """Return what the sources give, split by query across all of them before anything else is done.
 
-    Sources: catalogue, sample, judgements:NAME, file:PATH. Raises TrainingDataError for one that is unknown, gives
-    nothing or speaks of another catalogue, and for queries that nothing can be learned from.
+    Sources: catalogue, sample, judgements:NAME, file:PATH. `on_source` is told of each before it is read. Raises
+    TrainingDataError for one that is unknown, gives nothing or speaks of another catalogue, and for queries that
+    nothing can be learned from.
     """
     weights = _to_weights(sources)
-    gathered = {name: gather(name, seed, amounts or Amounts()) for name in weights}
-    for name, found in gathered.items():
-        check_agreement(found.queries, name)
+    gathered: dict[str, Gathered] = {}
+    for name in weights:
+        on_source(name)
+        gathered[name] = gather(name, seed, amounts or Amounts())
+        check_agreement(gathered[name].queries, name)
     every = [query for found in gathered.values() for query in found.queries]
     split = split_queries(every, get_analyzer(), held_out=held_out, seed=SPLIT_SEED)
     documents = {product_id: one for found in gathered.values() for product_id, one in found.documents.items()}

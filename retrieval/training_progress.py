@@ -34,10 +34,22 @@ class Recorder:
         self._phase = ""
         self._first: tuple[int, float] | None = None  # a step of this process and when it was
         self._losses: list[float] = []
+        self._part = (0, 0.0)  # how much of the phase was done when it began, and when that was
+        self._done = 0
 
     def tell_phase(self, phase: str) -> None:
         self._phase = self._run.phase = phase[:100]
+        self._part, self._done = (0, time.monotonic()), 0
         self.save()
+
+    def tell_part(self, done: int, total: int) -> None:
+        """Tell how much of the phase is done, and how long the rest will take."""
+        if done < self._done:  # another part of the same phase
+            self._part = (done, time.monotonic())
+        self._done = done
+        told = f", {100 * done // total} %" if total else ""
+        self._run.phase = f"{self._phase}{told}{_tell_left(self._part, done, total)}"[:100]
+        self.beat()
 
     def add_step(self, number: int, total: int, loss: float) -> None:
         """Note a step's loss; a curve has at most MOST_POINTS points, each the mean of the steps since the last."""
@@ -53,15 +65,8 @@ class Recorder:
         if self._losses and (number % math.ceil(total / MOST_POINTS) == 0 or number == total):
             run.losses.append([number, round(sum(self._losses) / len(self._losses), 5)])
             self._losses.clear()
-        run.phase = f"{self._phase}{self._tell_left(number, total)}"[:100]
+        run.phase = f"{self._phase}{_tell_left(self._first, number, total)}"[:100]
         self.beat()
-
-    def _tell_left(self, number: int, total: int) -> str:
-        first, since = self._first or (number, 0.0)
-        if number <= first or number == total:
-            return ""
-        seconds = (time.monotonic() - since) / (number - first) * (total - number)
-        return f", about {describe_time(seconds)} left"
 
     def add_score(self, number: int, score: float) -> None:
         """Note nDCG@10 on held-out queries after a step."""
@@ -94,6 +99,11 @@ class Recorder:
 
             raise TrainingCancelledError("cancelled")
 
+    def go_on(self, done: int, total: int) -> None:
+        """Tell how much of the phase is done; raises as `check`."""
+        self.tell_part(done, total)
+        self.check()
+
     def is_cancelled(self) -> bool:
         """Return whether the training is to stop now: asked to, ended by another process, or its own is to end."""
         self.beat()
@@ -106,6 +116,15 @@ class Recorder:
                 asked = rows.values_list("is_cancel_requested", flat=True)
                 self._is_cancelled = asked.first() is not False  # None: deleted, or over
         return self._is_cancelled
+
+
+def _tell_left(first: tuple[int, float], done: int, total: int) -> str:
+    """Return how long the rest will take at the pace since the first one told; nothing where that is not known."""
+    number, since = first
+    if done <= number or done >= total:
+        return ""
+    seconds = (time.monotonic() - since) / (done - number) * (total - done)
+    return f", about {describe_time(seconds)} left"
 
 
 @contextmanager

@@ -79,7 +79,7 @@ class TwoTowerEncoder:
         for start in range(0, len(texts), WINDOW):
             window = texts[start : start + WINDOW]
             tokens = network.tokenize(window, prompt)
-            report = None if on_progress is None else _shift(on_progress, start)
+            report = None if on_progress is None else count_from(on_progress, start)
             rows = network.run(tokens, report)
             vectors[start : start + WINDOW] = scale_to_unit(rows[:, : self.dim])
         return vectors
@@ -91,5 +91,6 @@ def scale_to_unit(vectors: Vectors) -> Vectors:
     return np.asarray(vectors / np.maximum(norms, 1e-12), np.float32)
 
 
-def _shift(on_progress: Callable[[int], None], start: int) -> Callable[[int], None]:
+def count_from(on_progress: Callable[[int], None], start: int) -> Callable[[int], None]:
+    """Return what tells `on_progress` how many are done where `start` were done before."""
     return lambda done: on_progress(start + done)

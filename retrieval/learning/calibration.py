@@ -45,15 +45,19 @@ def calibrate(
     documents: Mapping[int, Document],
     *,
     seed: int,
-    on_query: Callable[[], None] = lambda: None,
+    on_query: Callable[[int, int], None] = lambda done, total: None,
 ) -> CalibratedTeacher | None:
-    """Return the teacher calibrated on what is known to be right and wrong; None where it cannot tell them apart."""
+    """Return the teacher calibrated on what is known to be right and wrong; None where it cannot tell them apart.
+
+    `on_query` is told how many queries were read, and how many will be.
+    """
     rng = random.Random(f"calibrate-{seed}")
     known = [query for query in queries if any(product_id in documents for product_id in query.positives)]
     shops = {is_sample: [one for one in documents if (one < 0) == is_sample] for is_sample in (False, True)}
     read = []
-    for query in _draw(known, QUERIES, rng):
-        on_query()
+    drawn = _draw(known, QUERIES, rng)
+    for done, query in enumerate(drawn):
+        on_query(done, len(drawn))
         # Whether a product of another shop would answer the query is not known.
         read.append(_read(teacher, query, documents, shops[query.positives[0] < 0], rng))
     if not read:

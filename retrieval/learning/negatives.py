@@ -205,12 +205,12 @@ def mine(
     teacher: Teacher | None,
     settings: MiningSettings,
     *,
-    on_query: Callable[[], None] = lambda: None,
+    on_query: Callable[[int], None] = lambda done: None,
 ) -> dict[str, list[int]]:
     """Return hard negatives by the query's text: known ones first, then of words and of vectors in equal parts.
 
     Queries without any get products by chance. Without an encoder words alone find them, as in a corpus without
-    vectors; without a teacher nothing is filtered. `on_query` is called before each query the teacher reads.
+    vectors; without a teacher nothing is filtered. `on_query` is told how many queries are done.
     """
     found = [mine_bm25(corpus, queries, settings.depth)]
     if encoder is not None and corpus.vectors is not None:
@@ -218,8 +218,8 @@ def mine(
         found.append(mine_dense(corpus, queries, vectors, settings.depth))
     rng = np.random.default_rng(settings.seed)
     negatives: dict[str, list[int]] = {}
-    for query, *lists in zip(queries, *found, strict=True):
-        on_query()
+    for done, (query, *lists) in enumerate(zip(queries, *found, strict=True)):
+        on_query(done)
         candidates = interleave(lists)[: 2 * settings.count]
         if teacher is not None:
             candidates = ask_teacher(teacher, corpus, query, candidates, settings.margin)

@@ -24,7 +24,7 @@ from retrieval.learning.training import Step, TrainingCancelledError
 from retrieval.learning.two_tower import TwoTowerSettings, claim_training, train_with
 
 Floats = npt.NDArray[np.float32]
-Embed = Callable[[Sequence[int], Callable[[], None]], Vectors]  # of products by id, telling of each batch
+Embed = Callable[[Sequence[int], Callable[[int], None]], Vectors]  # of products by id, telling how many are done
 
 
 def train_in_rounds(
@@ -41,6 +41,7 @@ def train_in_rounds(
     embed_first: Embed | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
     on_phase: Callable[[str], None] = lambda phase: None,
+    on_part: Callable[[int, int], None] = lambda done, total: None,
     on_round: Callable[[int, Towers], None] = lambda number, towers: None,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> Path:
@@ -48,9 +49,9 @@ def train_in_rounds(
 
     `documents` and `texts`, by product id, are what may be a negative, and what the product tower reads of it.
     `embed_first` gives vectors of products as `base` makes them, where there is a quicker way to them than the towers.
-    Steps are told of the whole training, `on_round` before each round, from 0, of the towers as they are. Called
-    again with the same arguments after a kill, it goes on in the round it was in. Where all is and what it raises:
-    as `two_tower.train`.
+    Steps are told of the whole training, `on_round` before each round, from 0, of the towers as they are; `on_part` is
+    told how much of a phase is done. Called again with the same arguments after a kill, it goes on in the round it was
+    in. Where all is and what it raises: as `two_tower.train`.
     """
     find_usable(queries, texts, are_mined=True)
     mining = mining or MiningSettings()
@@ -66,6 +67,7 @@ def train_in_rounds(
         analyzer or Analyzer(),
         embed_first,
         on_phase,
+        on_part,
         on_round,
         is_cancelled,
     )
@@ -96,6 +98,7 @@ class Rounds:
     analyzer: Analyzer
     embed_first: Embed | None
     on_phase: Callable[[str], None]
+    on_part: Callable[[int, int], None]
     on_round: Callable[[int, Towers], None]
     is_cancelled: Callable[[], bool]
     _corpus: Corpus | None = field(default=None, init=False)
@@ -118,7 +121,7 @@ class Rounds:
             self._tell(number, "learning what the teacher's scores mean")
             queries = find_usable(self.queries, self.documents, are_mined=True)
             self.teacher = calibrate(
-                self.teacher, queries, self.documents, seed=self.settings.seed, on_query=self._stop_if_cancelled
+                self.teacher, queries, self.documents, seed=self.settings.seed, on_query=self._go_on
             )
             if self.teacher is None:
                 self._tell(number, "the teacher cannot tell right from wrong here: going on without it")
@@ -131,7 +134,7 @@ class Rounds:
             if (teacher := self._find_teacher(number)) is None:
                 return None
             self._tell(number, f"asking the teacher about {len(learned.rows):,} pairs")
-            margins = measure_margins(learned, self.documents, teacher, self._stop_if_cancelled)
+            margins = measure_margins(learned, self.documents, teacher, self._go_on)
             with (unfinished := path.with_suffix(".tmp")).open("wb") as file:
                 np.save(file, margins)
             unfinished.replace(path)
@@ -145,14 +148,15 @@ class Rounds:
         queries = find_usable(self.queries, self.texts, are_mined=True)
         self._tell(number, f"finding hard negatives of {len(queries):,} queries")
         mining = replace(self.mining, seed=self.mining.seed + seed)
-        negatives = mine(queries, corpus, towers, teacher, mining, on_query=self._stop_if_cancelled)
+        negatives = mine(queries, corpus, towers, teacher, mining, on_query=self._count(len(queries)))
         write_atomically(self._path(number), json.dumps(negatives))
         return negatives
 
     def _embed(self, number: int, product_ids: list[int], towers: Towers) -> Vectors:
         if number == 0 and self.embed_first:
-            return self.embed_first(product_ids, self._stop_if_cancelled)
-        return towers.encode_products([self.texts[product_id] for product_id in product_ids], self._stop_if_cancelled)
+            return self.embed_first(product_ids, self._count(len(product_ids)))
+        texts = [self.texts[product_id] for product_id in product_ids]
+        return towers.encode_products(texts, self._count(len(texts)))
 
     def _find_corpus(self, number: int) -> Corpus:
         """Return the products negatives are found among, the same in every round."""
@@ -175,18 +179,28 @@ class Rounds:
     def _tell(self, number: int, phase: str) -> None:
         self.on_phase(f"round {number + 1} of {self.settings.rounds}: {phase}")
 
-    def _stop_if_cancelled(self) -> None:
+    def _count(self, total: int) -> Callable[[int], None]:
+        """Return what is told how many of `total` are done."""
+        return lambda done: self._go_on(done, total)
+
+    def _go_on(self, done: int, total: int) -> None:
+        """Tell how much of the phase is done; raises TrainingCancelledError when the training is to end."""
+        self.on_part(done, total)
         if self.is_cancelled():
             raise TrainingCancelledError("cancelled while hard negatives were looked for")
 
 
 def measure_margins(
-    learned: TrainingSet, documents: Mapping[int, Document], teacher: Teacher, on_query: Callable[[], None]
+    learned: TrainingSet, documents: Mapping[int, Document], teacher: Teacher, on_query: Callable[[int, int], None]
 ) -> Floats:
-    """Return how far the teacher's score of each row's positive lies above that of its negative."""
+    """Return how far the teacher's score of each row's positive lies above that of its negative.
+
+    `on_query` is told how many queries are done, and of how many.
+    """
     margins = np.zeros(len(learned.rows), np.float32)
-    for query in np.unique(learned.rows.queries).tolist():
-        on_query()
+    queries = np.unique(learned.rows.queries).tolist()
+    for done, query in enumerate(queries):
+        on_query(done, len(queries))
         places = np.flatnonzero(learned.rows.queries == query)
         products, found = np.unique(learned.rows.products[places], return_inverse=True)
         texts = [(documents[one].content_hash, full_text(documents[one])) for one in products.tolist()]

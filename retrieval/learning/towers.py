@@ -24,6 +24,7 @@ from retrieval.learning.sources import TOWERS, Side
 from retrieval.learning.training import TrainingError
 
 Tying = Literal["tied", "untied"]
+Told = Callable[[int], None]  # how many are done
 # The transformer's own layers, not the embeddings: words keep the meaning they had.
 TARGETS = r".*encoder.*\.(query|key|value|dense)"
 ALL_LINEAR = "all-linear"  # for transformers whose layers have other names
@@ -109,14 +110,14 @@ class Tower(torch.nn.Module):
             vectors: torch.Tensor = self.model(features)["sentence_embedding"]
         return vectors[: len(batch.positions)].float()
 
-    def embed(self, batches: Sequence[MiniBatch], on_batch: Callable[[], None] = lambda: None) -> torch.Tensor:
+    def embed(self, batches: Sequence[MiniBatch], on_progress: Told = lambda done: None) -> torch.Tensor:
         """Return the vectors of all mini-batches in the order of their positions, without gradients."""
-        count, dim = sum(len(batch.positions) for batch in batches), self.model.get_embedding_dimension() or 0
-        vectors = torch.empty((count, dim), device=self.device)
-        for batch in batches:
+        ends = np.cumsum([len(batch.positions) for batch in batches]).tolist()
+        vectors = torch.empty((ends[-1] if ends else 0, self.model.get_embedding_dimension() or 0), device=self.device)
+        for batch, done in zip(batches, ends, strict=True):
             with torch.no_grad():
                 vectors[batch.positions] = self(batch)
-            on_batch()
+            on_progress(done)
         return vectors
 
     @property
@@ -148,13 +149,13 @@ class Towers(torch.nn.Module):
     def dim(self) -> int:
         return self.product.model.get_embedding_dimension() or 0
 
-    def encode_queries(self, texts: Sequence[str], on_batch: Callable[[], None] = lambda: None) -> Vectors:
-        """Return unit-length float32 vectors, shape (len(texts), dim); `on_batch` is called after each mini-batch."""
-        return self._encode(self.query, texts, on_batch)
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return unit-length float32 vectors, shape (len(texts), dim)."""
+        return self._encode(self.query, texts)
 
-    def encode_products(self, texts: Sequence[str], on_batch: Callable[[], None] = lambda: None) -> Vectors:
-        """Return unit-length float32 vectors, shape (len(texts), dim); `on_batch` is called after each mini-batch."""
-        return self._encode(self.product, texts, on_batch)
+    def encode_products(self, texts: Sequence[str], on_progress: Told = lambda done: None) -> Vectors:
+        """Return unit-length float32 vectors, shape (len(texts), dim); `on_progress` is told how many are done."""
+        return self._encode(self.product, texts, on_progress)
 
     def learned(self) -> dict[str, torch.Tensor]:
         """Return the weights that learn, by name: those of tied towers once."""
@@ -170,8 +171,8 @@ class Towers(torch.nn.Module):
             _save_part(self.query, base, "query", folder)
         return _save_part(self.product, base, "product", folder)
 
-    def _encode(self, tower: Tower, texts: Sequence[str], on_batch: Callable[[], None]) -> Vectors:
-        return scale_to_unit(tower.embed(tower.prepare(texts), on_batch).cpu().numpy())
+    def _encode(self, tower: Tower, texts: Sequence[str], on_progress: Told = lambda done: None) -> Vectors:
+        return scale_to_unit(tower.embed(tower.prepare(texts), on_progress).cpu().numpy())
 
 
 def load_towers(base: str, settings: TowerSettings) -> Towers:

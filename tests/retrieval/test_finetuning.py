@@ -317,6 +317,17 @@ def test_a_second_training_waits_for_the_first_and_begins_when_it_has_ended(lear
     assert (second.state, second.steps_done) == ("finished", 1)
 
 
+def test_one_is_cancelled_while_it_collects(learning_shop):
+    run, phases = begin(rounds=1, steps=1), [""]
+    run = run_training(
+        run,
+        on_progress=lambda run: phases.append(run.phase),
+        is_cancelled=lambda: phases[-1] == "collecting what to learn from: judgements:shop",
+    )
+    assert (run.state, run.steps_done) == ("cancelled", 0)
+    assert not training_files.load_collected(training_files.folder_of(run.pk))
+
+
 def test_one_that_waits_can_be_cancelled(learning_shop, monkeypatch):
     monkeypatch.setattr(finetuning, "WAIT_S", 0.01)
     with hold_lock(learning_shop / "trainings" / finetuning.LOCK, is_waiting=False):

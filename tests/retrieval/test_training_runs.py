@@ -17,6 +17,7 @@ from retrieval.engine.types import Document
 from retrieval.evaluation.rating_files import Rating
 from retrieval.judgement_files import import_ratings
 from retrieval.learning.examples import LabelledQuery
+from retrieval.learning.training import TrainingCancelledError
 from retrieval.models import JudgementSet, ModelVersion, TrainingRun
 from retrieval.tasks import resume_trainings, train_model
 from retrieval.training_data import Collected
@@ -291,6 +292,37 @@ def test_the_time_left_is_told_with_the_phase(monkeypatch):
     now[0] += 60
     recorder.add_step(11, 101, 1.0)  # 10 steps a minute, 90 to go
     assert run.phase == "learning, about 9 min left"
+
+
+def test_it_is_told_how_much_of_a_phase_is_done_and_how_long_the_rest_takes(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    run = make_run(State.RUNNING)
+    recorder = Recorder(run)
+    recorder.tell_phase("embedding")
+    recorder.go_on(0, 400)
+    assert run.phase == "embedding, 0 %"
+    now[0] += 60
+    recorder.go_on(100, 400)
+    assert run.phase == "embedding, 25 %, about 3 min left"
+    recorder.go_on(400, 400)
+    assert run.phase == "embedding, 100 %"
+    now[0] += 10
+    recorder.go_on(0, 400)  # the other model's
+    now[0] += 20
+    recorder.go_on(200, 400)
+    assert run.phase == "embedding, 50 %, about 20 s left"
+    recorder.tell_phase("learning")
+    assert run.phase == "learning"
+
+
+def test_a_part_of_a_phase_can_be_cancelled():
+    run = make_run(State.RUNNING)
+    recorder = Recorder(run)
+    recorder.go_on(1, 2)
+    TrainingRun.objects.update(is_cancel_requested=True)
+    with pytest.raises(TrainingCancelledError):
+        Recorder(run).go_on(2, 2)
 
 
 @pytest.mark.django_db(transaction=True)

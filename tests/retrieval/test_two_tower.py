@@ -288,9 +288,9 @@ def test_negatives_are_mined_anew_in_each_round(base, tmp_path):
 def test_the_first_rounds_vectors_may_come_from_elsewhere(base, tmp_path):
     told: list[list[int]] = []
 
-    def embed(product_ids, on_batch):
+    def embed(product_ids, on_progress):
         told.append(list(product_ids))
-        on_batch()
+        on_progress(len(product_ids))
         towers = load_towers(base, SETTINGS)
         return towers.encode_products([TEXTS[product_id] for product_id in product_ids])
 
@@ -298,6 +298,23 @@ def test_the_first_rounds_vectors_may_come_from_elsewhere(base, tmp_path):
     learn_in_rounds(base, tmp_path / "own")
     assert told == [sorted(TEXTS)]  # once: later rounds see the towers as they have become
     assert_same_weights(tmp_path / "given", tmp_path / "own")
+
+
+def test_it_is_told_how_much_of_each_phase_is_done(base, tmp_path):
+    told: dict[str, list[tuple[int, int]]] = {}
+    learn_in_rounds(
+        base,
+        tmp_path,
+        teacher=WordTeacher(),
+        on_phase=lambda phase: told.setdefault(phase, []),
+        on_part=lambda done, total: list(told.values())[-1].append((done, total)),
+    )
+    queries = [(done, len(ASKED)) for done in range(len(ASKED))]
+    assert told["round 1 of 2: learning what the teacher's scores mean"] == queries
+    assert told["round 1 of 2: finding hard negatives of 9 queries"] == queries
+    assert told["round 2 of 2: embedding 6 products to find hard negatives"] == [(6, 6)]
+    (asked,) = (parts for phase, parts in told.items() if phase.startswith("round 1 of 2: asking the teacher"))
+    assert [done for done, _ in asked] == list(range(asked[0][1]))
 
 
 @pytest.mark.parametrize(("step", "resumed", "has_mined"), [(6, 7, False), (7, 7, True), (10, 9, True)])
