@@ -63,13 +63,13 @@ def time_api(shop: Shop, config: str, queries: list[str]) -> list[float]:
 
 
 def measure_cold_start(arguments: argparse.Namespace) -> Iterator[Claim]:
-    """Yield what two towers tuned on queries made from the catalogue alone find, beside the ones they began as."""
+    """Yield what two towers tuned on the catalogue alone find, beside the ones they began as."""
     # The default reranker teaches; what is measured searches without it.
     shop = replace(copy_shop(open_icecat(), "icecat-cold-start"), settings={"SEARCHSITE_RERANKER": "default-reranker"})
     shop.manage("reindex", "--json")  # exports it
     before = evaluate(shop, "dense", "hybrid")
     started = time.monotonic()
-    made = json.loads(shop.manage("finetune", "--source", "catalogue", "--json", *arguments.finetune.split()))
+    made = json.loads(shop.manage("finetune", "--json", *arguments.finetune.split()))
     yield Claim("cold start: training", (time.monotonic() - started) / 60, "min", "<= 45")
     shop.manage("models", "promote", made["version"], "--force")
     after = evaluate(shop, "dense", "hybrid")

@@ -171,6 +171,7 @@ def _collect(run: TrainingRun, folder: Path, recorder: Recorder) -> Collected:
         _seed(run),
         amounts=Amounts(**amounts),
         on_source=lambda name: recorder.enter(f"collecting what to learn from: {name}"),
+        on_part=recorder.go_on,
     )
     recorder.check()
     training_files.save_collected(folder, collected)

@@ -96,7 +96,7 @@ def export_models() -> None:
     """Make sure that the live models exist in the form the engine runs."""
     from retrieval.learning.export import export_encoder
 
-    for kind, export in ((TWO_TOWER, export_encoder), (CROSS_ENCODER, _export_reranker)):
+    for kind, export in ((TWO_TOWER, export_encoder), (CROSS_ENCODER, export_for_searches)):
         promotion = find_promotion(kind)
         live = promotion.models[0] if promotion else None
         if live and live.name != named_by_settings(kind):
@@ -109,8 +109,8 @@ def export_models() -> None:
             export(name, MODELS_DIR)
 
 
-def _export_reranker(name: str, models_dir: Path) -> Path:
-    """Export the reranker that the settings name, in their precision.
+def export_for_searches(name: str, models_dir: Path) -> Path:
+    """Return the folder of a reranker exported in the precision that the settings name.
 
     Its ranges in int8 are those on the sample shop, so that it stays the same model whatever the catalogue becomes.
     """

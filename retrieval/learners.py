@@ -15,10 +15,8 @@ from retrieval import live, registry
 from retrieval.embedding import embed_texts
 from retrieval.engine.config import RERANK_BLEND, RERANK_DEPTH
 from retrieval.engine.encoders import TwoTowerEncoder, count_from
-from retrieval.engine.exported import EncoderError
 from retrieval.engine.files import write_atomically
 from retrieval.engine.fusion import Floats
-from retrieval.engine.rerank import CrossEncoderReranker
 from retrieval.engine.types import Vectors
 from retrieval.generations import get_analyzer
 from retrieval.judging import Court, make_config, make_shops
@@ -33,10 +31,11 @@ from retrieval.learning.towers import Towers
 from retrieval.learning.two_tower import TwoTowerSettings
 from retrieval.lessons import Learner, Lesson, OnRound, load_encoder, load_reranker
 from retrieval.live import CROSS_ENCODER, TWO_TOWER, find_live
+from retrieval.pseudo_source import find_teacher
 from retrieval.reading import Reading
 from retrieval.setup import get_encoder, get_reranker
 from retrieval.training_data import training_texts
-from retrieval.training_sources import is_rated
+from retrieval.training_sources import PSEUDO, is_rated
 
 MADE_STRENGTH = 0.5  # of towers that learned from no query that people asked: more of it pleases who made them
 CANDIDATES = 40  # products found for a query that lists are made of
@@ -119,7 +118,7 @@ class TwoTowerLearner:
             settings,
             lesson.folder,
             texts=texts,
-            teacher=find_teacher(),
+            teacher=find_teacher(is_needed=PSEUDO in dict(lesson.run.sources)),
             analyzer=get_analyzer(),
             embed_first=lambda product_ids, tell: embed_with(self.base, texts, product_ids, tell),
             on_step=lambda step: recorder.add_step(step.number, step.total, step.loss),
@@ -152,14 +151,6 @@ def embed_with(
     places = {product_id: place for place, product_id in enumerate(own + others)}
     found: Vectors = vectors[[places[product_id] for product_id in product_ids]]
     return found
-
-
-def find_teacher() -> CrossEncoderReranker | None:
-    """Return the live cross-encoder, None where there is none to be had."""
-    try:
-        return get_reranker()
-    except EncoderError:
-        return None
 
 
 # --- the cross-encoder --------------------------------------------------------------------------------

@@ -40,7 +40,8 @@ class TrainingCommand(BaseCommand):
             default=[],
             metavar="NAME[=WEIGHT]",
             help=f"learn from this, may be given several times: {NAMES}; twice the weight is drawn twice as often "
-            "(default: the catalogue, and every judgement set with weight 2)",
+            "(default: the catalogue, and every judgement set with weight 2; where nothing is judged, two towers learn "
+            "from pseudo with weight 3 too)",
         )
         for name, setting in SETTINGS[self.kind].items():
             option = f"--{name.replace('_', '-')}"

@@ -20,12 +20,15 @@ from retrieval.learning.mixing import (
     weigh,
 )
 from retrieval.models import JudgementSet
+from retrieval.models.learning import ModelKind
+from retrieval.pseudo_source import gather_pseudo
 from retrieval.setup import get_analyzer, get_encoder
-from retrieval.training_sources import CATALOGUE, JUDGEMENTS, NAMES, Amounts, Gathered, gather, is_rated
+from retrieval.training_sources import CATALOGUE, JUDGEMENTS, NAMES, PSEUDO, Amounts, Gathered, gather, is_rated
 
 __all__ = ["Amounts", "Collected", "collect", "default_sources", "full_text", "training_text", "training_texts"]
 
 CATALOGUE_WEIGHT, JUDGEMENTS_WEIGHT = 1.0, 2.0
+PSEUDO_WEIGHT = 3.0  # queries as people ask them teach more than those made from texts, which tell of more products
 # The same for every training: a model trained on from another must not be judged by what that one learned.
 SPLIT_SEED = 1
 Source = tuple[str, float]  # name and weight
@@ -52,10 +55,16 @@ class Collected:
     report: Mapping[str, Any]
 
 
-def default_sources() -> list[Source]:
-    """Return the catalogue, and with twice its weight every judgement set that has judgements."""
+def default_sources(kind: str = ModelKind.TWO_TOWER) -> list[Source]:
+    """Return the catalogue, and with twice its weight every judgement set that has judgements.
+
+    Where nothing is judged yet, two towers learn from pseudo-labels too. They are a cross-encoder's own, which would
+    learn nothing from them.
+    """
     names = JudgementSet.objects.filter(judgements__isnull=False).distinct().values_list("name", flat=True)
-    return [(CATALOGUE, CATALOGUE_WEIGHT), *((f"{JUDGEMENTS}:{name}", JUDGEMENTS_WEIGHT) for name in names)]
+    judged = [(f"{JUDGEMENTS}:{name}", JUDGEMENTS_WEIGHT) for name in names]
+    pseudo = [] if judged or kind != ModelKind.TWO_TOWER else [(PSEUDO, PSEUDO_WEIGHT)]
+    return [(CATALOGUE, CATALOGUE_WEIGHT), *pseudo, *judged]
 
 
 def collect(
@@ -65,18 +74,22 @@ def collect(
     held_out: float = 0.2,
     amounts: Amounts | None = None,
     on_source: Callable[[str], None] = lambda name: None,
+    on_part: Callable[[int, int], None] = lambda done, total: None,
 ) -> Collected:
     """Return what the sources give, split by query across all of them before anything else is done.
 
-    Sources: catalogue, sample, judgements:NAME, file:PATH. `on_source` is told of each before it is read. Raises
-    TrainingDataError for one that is unknown, gives nothing or speaks of another catalogue, and for queries that
-    nothing can be learned from.
+    Sources: catalogue, pseudo, sample, judgements:NAME, file:PATH. `on_source` is told of each before it is read,
+    `on_part` how much of it is done where that takes long. Raises TrainingDataError for one that is unknown, gives
+    nothing or speaks of another catalogue, and for queries that nothing can be learned from.
     """
     weights = _to_weights(sources)
     gathered: dict[str, Gathered] = {}
     for name in weights:
         on_source(name)
-        gathered[name] = gather(name, seed, amounts or Amounts())
+        if name == PSEUDO:
+            gathered[name] = gather_pseudo(seed, amounts or Amounts(), on_part)
+        else:
+            gathered[name] = gather(name, seed, amounts or Amounts())
         check_agreement(gathered[name].queries, name)
     every = [query for found in gathered.values() for query in found.queries]
     split = split_queries(every, get_analyzer(), held_out=held_out, seed=SPLIT_SEED)

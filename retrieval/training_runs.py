@@ -25,7 +25,7 @@ from retrieval.models.learning import INTERRUPTED_AFTER
 from retrieval.registry import folder_of, resolve
 from retrieval.training_data import default_sources
 from retrieval.training_settings import TrainingRefused, check_settings
-from retrieval.training_sources import CATALOGUE, FILE, JUDGEMENTS, NAMES, SAMPLE
+from retrieval.training_sources import CATALOGUE, FILE, JUDGEMENTS, NAMES, PSEUDO, SAMPLE
 
 logger = logging.getLogger(__name__)
 State = TrainingRun.State
@@ -38,13 +38,13 @@ WAITS = "waits for"
 def create_training(
     kind: str, sources: Sequence[tuple[str, float]] = (), settings: Mapping[str, Any] | None = None
 ) -> TrainingRun:
-    """Return a new training that nobody works at yet. Sources: catalogue, sample, judgements:NAME, file:PATH.
+    """Return a new training that nobody works at yet. Sources: catalogue, pseudo, sample, judgements:NAME, file:PATH.
 
     Without sources: all that `default_sources` gives. Raises TrainingRefused for what cannot be, naming the choices.
     """
     cleaned = check_settings(kind, settings or {})
     cleaned.setdefault("base", _find_base(kind))
-    chosen = [(name, float(weight)) for name, weight in sources or default_sources()]
+    chosen = [(name, float(weight)) for name, weight in sources or default_sources(kind)]
     check_sources(chosen)
     _check_models(cleaned)
     _check_name(cleaned)
@@ -104,7 +104,7 @@ def _check_source(name: str) -> None:
     kind, _, rest = name.partition(":")
     if name == SAMPLE:
         return
-    if name == CATALOGUE:
+    if name in (CATALOGUE, PSEUDO):
         if not Product.objects.active().exists():
             raise TrainingRefused("the catalogue has no product on sale; run: manage.py import_products FILE")
     elif kind == JUDGEMENTS and rest:

@@ -56,6 +56,7 @@ COMMON = {
     "seed": Setting(int, "another seed draws other queries and rows", 0, 2**31 - 1),
     "compile": Setting(bool, "compile the model first; pays in long trainings, needs a C++ compiler"),
     "catalogue_queries": Setting(int, "queries made from the catalogue", 50, 100_000),
+    "pseudo_queries": Setting(int, "queries of the sample shop asked of the catalogue", 50, 100_000),
     "sample_products": Setting(int, "products of the sample shop", 100, 100_000),
     "sample_queries": Setting(int, "queries of the sample shop", 50, 100_000),
 }

@@ -24,8 +24,9 @@ from retrieval.learning.made_queries import MOST_POSITIVES, make_queries
 from retrieval.learning.mixing import TrainingDataError
 from retrieval.models import JudgementSet
 
-CATALOGUE, SAMPLE, JUDGEMENTS, FILE = "catalogue", "sample", "judgements", "file"
-NAMES = f"{CATALOGUE}, {SAMPLE}, {JUDGEMENTS}:NAME, {FILE}:PATH"
+CATALOGUE, PSEUDO, SAMPLE, JUDGEMENTS, FILE = "catalogue", "pseudo", "sample", "judgements", "file"
+NAMES = f"{CATALOGUE}, {PSEUDO}, {SAMPLE}, {JUDGEMENTS}:NAME, {FILE}:PATH"
+MADE = f"{SAMPLE}: made"
 SHOWN_SKUS = 5
 WRONG = 10  # products of the sample shop that are wrong for a query, beside those that are nearly right
 MADE_SHARE = 0.2  # of what is drawn from the sample shop: queries made from its texts
@@ -40,9 +41,13 @@ def is_rated(source: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """How much is made where it is made; of a catalogue with more than `most_products`, chance chooses so many."""
+    """How much is made where it is made; of a catalogue with more than `most_products`, chance chooses so many.
+
+    `pseudo_queries`: how many are asked, of which few are answered.
+    """
 
     catalogue_queries: int = 6000
+    pseudo_queries: int = 6000
     sample_products: int = 20_000
     sample_queries: int = 3000
     most_products: int = 50_000
@@ -67,7 +72,7 @@ class Gathered:
 
 
 def gather(name: str, seed: int, amounts: Amounts) -> Gathered:
-    """Return what the source of this name gives; raises TrainingDataError."""
+    """Return what the source of this name gives, but for PSEUDO, which takes models; raises TrainingDataError."""
     kind, _, rest = name.partition(":")
     if name == CATALOGUE:
         return gather_catalogue(seed, amounts)
@@ -177,8 +182,7 @@ def _make_more(queries: Sequence[LabelledQuery], documents: Sequence[Document], 
     fresh = [query for query in made if normalize(query.text) not in asked]
     weight = MADE_SHARE / (1 - MADE_SHARE) * len(queries) / max(len(fresh), 1)
     return [
-        replace(query, source=f"{SAMPLE}: made", weight=weight, is_complete=len(query.positives) < MOST_POSITIVES)
-        for query in fresh
+        replace(query, source=MADE, weight=weight, is_complete=len(query.positives) < MOST_POSITIVES) for query in fresh
     ]
 
 

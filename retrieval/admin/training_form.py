@@ -17,7 +17,7 @@ from retrieval.models import JudgementSet
 from retrieval.models.learning import ModelKind
 from retrieval.training_data import default_sources
 from retrieval.training_settings import SETTINGS
-from retrieval.training_sources import CATALOGUE, JUDGEMENTS, SAMPLE
+from retrieval.training_sources import CATALOGUE, JUDGEMENTS, PSEUDO, SAMPLE
 
 FEW_JUDGEMENT_SETS = 50
 KINDS = {
@@ -29,7 +29,7 @@ KINDS = {
 def list_sources() -> list[str]:
     """Return what can be learned from here."""
     filled = JudgementSet.objects.filter(judgements__isnull=False).distinct().values_list("name", flat=True)
-    own = [CATALOGUE] if Product.objects.active().exists() else []
+    own = [CATALOGUE, PSEUDO] if Product.objects.active().exists() else []
     return [*own, SAMPLE, *(f"{JUDGEMENTS}:{name}" for name in filled[:FEW_JUDGEMENT_SETS])]
 
 

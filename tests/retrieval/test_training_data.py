@@ -171,7 +171,8 @@ def test_a_fifth_of_what_is_drawn_from_the_sample_shop_is_made_from_its_texts():
 
 
 def test_by_default_the_catalogue_and_every_set_with_judgements(products):
-    assert default_sources() == [("catalogue", 1.0)]
+    assert default_sources() == [("catalogue", 1.0), ("pseudo", 3.0)]
+    assert default_sources("cross-encoder") == [("catalogue", 1.0)]
     rate("one")
     rate("two")
     import_ratings("empty", [])
@@ -197,7 +198,7 @@ def test_products_off_sale_are_learned_from_where_they_are_judged(products):
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ([], "no source to learn from, expected at least one of: catalogue, sample, judgements:NAME, file:PATH"),
+        ([], "no source to learn from, expected at least one of: catalogue, pseudo, sample, judgements:NAME, file:PATH"),
         ([("clicks", 1)], "unknown source 'clicks', expected one of: catalogue, sample"),
         ([("judgements:none", 1)], "unknown judgement set 'none', expected one of: empty, wrong shop"),
         ([("judgements:empty", 1)], "judgements:empty has no ratings; import some, or leave it out"),
