@@ -86,7 +86,7 @@ def test_one_that_was_stopped_is_gone_on_with(learning_shop):  # noqa: F811
 
 
 def test_errors_name_the_value_and_the_choices(learning_shop):  # noqa: F811
-    with pytest.raises(CommandError, match="unknown source 'clicks', expected one of: catalogue, sample"):
+    with pytest.raises(CommandError, match="unknown source 'clicks', expected one of: catalogue, pseudo, sample"):
         run("finetune", "--source", "clicks")
     with pytest.raises(CommandError, match="expected NAME or NAME=WEIGHT"):
         run("finetune", "--source", "sample=much")

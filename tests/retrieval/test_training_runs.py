@@ -85,7 +85,7 @@ def test_without_sources_it_learns_from_all_the_shop_has(sent):
         ("cross-encoder", ["sample"], {"layers": "0,x"}, "layers='0,x', expected numbers such as 0,2,4"),
         ("cross-encoder", ["sample"], {"layers": "2,0"}, "expected different numbers from 0 in their order"),
         ("cross-encoder", ["sample"], {"loss": "distilled"}, "learns from a teacher"),
-        ("two-tower", ["clicks"], {}, "unknown source 'clicks', expected one of: catalogue, sample"),
+        ("two-tower", ["clicks"], {}, "unknown source 'clicks', expected one of: catalogue, pseudo, sample"),
         ("two-tower", ["catalogue"], {}, "the catalogue has no product on sale"),
         ("two-tower", ["judgements:old"], {}, "no judgement set 'old' with judgements, expected one of: none yet"),
         ("two-tower", ["file:/not/there"], {}, "there is no file '/not/there'"),
