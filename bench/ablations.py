@@ -28,12 +28,13 @@ TWO_TOWERS: dict[str, dict[str, Any]] = {
 }
 READER: dict[str, Any] = {"max_tokens": 64}
 STUDENT = (0, 2, 4)
+TEACHER, TAUGHT = "6 layers", "3 layers, taught by the 6"
 READERS: dict[str, dict[str, Any]] = {
-    "6 layers": {},
+    TEACHER: {},
     "6 layers, pointwise": {"loss": "pointwise"},
     "6 layers, listwise": {"loss": "listwise"},
     "3 layers": {"layers": STUDENT},
-    "3 layers, taught by the 6": {"layers": STUDENT, "loss": "distilled"},
+    TAUGHT: {"layers": STUDENT, "loss": "distilled"},
 }
 DEPTH, BLEND = 20, 0.6
 CALIBRATION = 200
@@ -138,20 +139,32 @@ def score_towers(lab: Lab, encoder: Any) -> Any:
 
 
 def measure_readers(lab: Lab) -> Iterator[Claim]:
-    """Yield nDCG@10 of the hybrid search, read again by each variant, in float and in int8."""
-    rankings = lab.search(lab.base, "hybrid", [query.text for query in lab.asked], 40)
+    """Yield nDCG@10 of the hybrid search, read again by each variant, in float and in int8.
+
+    The student reads as many products as take as long as the teacher's DEPTH too: which of them is to serve is a
+    question of time.
+    """
+    rankings = lab.search(lab.base, "hybrid", [query.text for query in lab.asked], 100)
     scores: dict[str, Any] = {"not read again": score_reader(lab, rankings, None)}
     lists = make_lists(lab)
     teacher: Any = None
+    taken: list[float] = []
     for name, changes in READERS.items():
         learned = ask(teacher, lists) if changes.get("loss") == "distilled" else lists
         adapter = train_reader(lab, name, learned, changes)
-        reader = load_reader(lab, adapter)
+        reader = load_reader(lab, export_reader(lab, adapter))
         teacher = teacher or reader
         scores[name] = score_reader(lab, rankings, reader)
-        if name in ("6 layers", "3 layers, taught by the 6"):
-            scores[f"{name}, int8"] = score_reader(lab, rankings, load_reader(lab, adapter, make_pairs(lab, lists)))
-    yield from compare("cross-encoder", scores, "6 layers")
+        if name in (TEACHER, TAUGHT):
+            folder = export_reader(lab, adapter, make_pairs(lab, lists))
+            scores[f"{name}, int8"] = score_reader(lab, rankings, load_reader(lab, folder))
+            taken.append(read_pair_ms(folder))
+            yield Claim(f"cross-encoder, {name}, int8: reading a pair", taken[-1], "ms")
+    depth = round(DEPTH * taken[0] / taken[1])
+    scores[f"{TAUGHT}, int8, {depth} products in the same time"] = score_reader(
+        lab, rankings, load_reader(lab, folder), depth
+    )
+    yield from compare("cross-encoder", scores, TEACHER)
 
 
 def make_lists(lab: Lab) -> list[Any]:
@@ -181,11 +194,22 @@ def train_reader(lab: Lab, name: str, lists: list[Any], changes: Mapping[str, An
     return cross_encoder.train("default", lists, settings, lab.folder / name.replace(" ", "-"))
 
 
-def load_reader(lab: Lab, adapter: Path, quantize_with: list[tuple[str, str]] | None = None) -> Any:
+def export_reader(lab: Lab, adapter: Path, quantize_with: list[tuple[str, str]] | None = None) -> Path:
     from retrieval.learning.export import export_reranker
+
+    return export_reranker(str(adapter), lab.folder / "models", quantize_with=quantize_with or ())
+
+
+def load_reader(lab: Lab, folder: Path) -> Any:
     from retrieval.lessons import load_reranker
 
-    return load_reranker(export_reranker(str(adapter), lab.folder / "models", quantize_with=quantize_with or ()))
+    return load_reranker(folder)
+
+
+def read_pair_ms(folder: Path) -> float:
+    from retrieval.engine.exported import ModelCard
+
+    return ModelCard.read(folder).pair_ms
 
 
 def score_reader(lab: Lab, rankings: list[Any], reader: Any, depth: int = DEPTH, blend: float = BLEND) -> Any:

@@ -24,6 +24,12 @@ KINDS = {
     ModelKind.TWO_TOWER.value: "Two towers: search by meaning",
     ModelKind.CROSS_ENCODER.value: "Cross-encoder: reads the best hits again",
 }
+# What each source gives; judgement sets tell by their name.
+TOLD = {
+    CATALOGUE: "queries made from the products on sale",
+    PSEUDO: "queries that are asked elsewhere, answered here by the reranker",
+    SAMPLE: "a generated shop and its graded truth",
+}
 
 
 def list_sources() -> list[str]:
@@ -68,7 +74,7 @@ class TrainingForm(forms.Form):
         for number, name in enumerate(self.names):
             is_chosen = name in chosen if self.names != [SAMPLE] else True
             self.fields[f"use_{number}"] = forms.BooleanField(
-                required=False, initial=is_chosen, label=name, widget=UnfoldBooleanWidget
+                required=False, initial=is_chosen, label=name, widget=UnfoldBooleanWidget, help_text=TOLD.get(name, "")
             )
             self.fields[f"weight_{number}"] = forms.FloatField(
                 required=False, initial=chosen.get(name, 1.0), min_value=0.001, label=f"weight of {name}",
