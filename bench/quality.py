@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.report import Claim, run
@@ -34,11 +37,25 @@ def measure_shop(shop: Shop, bars: dict[str, str]) -> Iterator[Claim]:
             yield Claim(f"{name}, low end of 95 %", pair["low"], "", ">= 0" if pair["metric"] == NDCG else "")
 
 
-def evaluate(shop: Shop, *configs: str) -> dict[str, Any]:
+def evaluate_queries(shop: Shop, *configs: str) -> dict[str, dict[str, list[float]]]:
+    """Return what each query's ranking is worth, by config and metric, the queries in the same order each time."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "queries.tsv"
+        evaluate(shop, *configs, options=("--per-query", str(path)))
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    metrics = [name for name in rows[0] if name not in ("query_id", "query", "config", "results")]
+    return {
+        config: {name: [float(row[name]) for row in rows if row["config"] == config] for name in metrics}
+        for config in configs
+    }
+
+
+def evaluate(shop: Shop, *configs: str, options: Sequence[str] = ()) -> dict[str, Any]:
     """Return what `manage.py evaluate` says of these configs."""
-    options = [option for config in configs for option in ("--config", config)]
+    chosen = [option for config in configs for option in ("--config", config)]
     files = ("--queries", str(shop.queries), "--qrels", str(shop.qrels))
-    found: dict[str, Any] = json.loads(shop.manage("evaluate", *files, *options, "--json"))
+    found: dict[str, Any] = json.loads(shop.manage("evaluate", *files, *chosen, *options, "--json"))
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from bench.shops import ROOT
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+ENDS = (", low end of 95 %", ", high end of 95 %")
 START, NAMED, END = "<!-- bench: ", " -->\n", "<!-- bench -->"
 
 
@@ -71,12 +72,22 @@ def to_row(claim: dict[str, Any]) -> str:
 
 
 def to_grid(title: str, claims: list[dict[str, Any]]) -> list[str]:
-    """Return a table of claims named 'shop: config, metric', a row for each config and a column for each metric."""
+    """Return a table of claims named 'shop: config, metric', a row for each config and a column for each metric.
+
+    Both ends of an interval stand in the cell of what they are the ends of.
+    """
+    by_name = {claim["name"]: claim for claim in claims}
     rows: dict[str, dict[str, str]] = {}
-    for claim in claims:
-        row, _, column = claim["name"].partition(", ")
+    for name, claim in by_name.items():
+        if any(
+            f"{name.removesuffix(end)}{other}" in by_name for end, other in (ENDS, ENDS[::-1]) if name.endswith(end)
+        ):
+            continue
+        row, _, column = name.partition(", ")
+        ends = [by_name[f"{name}{end}"] for end in ENDS if all(f"{name}{end}" in by_name for end in ENDS)]
+        told = ", " + " to ".join(f"{end['value']:.3f}{mark(end)}" for end in ends) if ends else ""
         bar = f" ({show_bar(claim)})" if claim["bar"] else ""
-        rows.setdefault(row, {})[column] = f"{claim['value']:.3f}{mark(claim)}{bar}"
+        rows.setdefault(row, {})[column] = f"{claim['value']:.3f}{mark(claim)}{told}{bar}"
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     head = ["", f"| {title} | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
     return head + [
