@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,25 @@ from bench.lab import SEED, Lab, start_django
 from bench.report import Claim, run
 
 TOWERS: dict[str, Any] = {"rounds": 2, "batch_size": 128, "max_tokens": 48}
+WHOLE = "the whole recipe"
 TWO_TOWERS: dict[str, dict[str, Any]] = {
-    "all of it": {},
-    "negatives by chance, none hard": {"mining": {"count": 0}},
-    "mined once, not again": {"rounds": 1},
+    WHOLE: {},
+    "negatives by chance instead of hard ones": {"mining": {"count": 0}},
+    "mined once instead of in each round": {"rounds": 1},
     "batches of 16": {"batch_size": 16},
     "batches of 1024": {"batch_size": 1024},
     "taught by the default reranker": {"is_taught": True},
     "no Matryoshka": {"dims": ()},
     "untied towers": {"towers": "untied"},
-    "all weights, not LoRA": {"lora_rank": 0},
+    "all weights instead of LoRA": {"lora_rank": 0},
 }
 READER: dict[str, Any] = {"max_tokens": 64}
 STUDENT = (0, 2, 4)
-TEACHER, TAUGHT = "6 layers", "3 layers, taught by the 6"
+TEACHER, TAUGHT = "6 layers", "3 layers taught by the 6"
 READERS: dict[str, dict[str, Any]] = {
     TEACHER: {},
-    "6 layers, pointwise": {"loss": "pointwise"},
-    "6 layers, listwise": {"loss": "listwise"},
+    "6 layers with the pointwise loss": {"loss": "pointwise"},
+    "6 layers with the listwise loss": {"loss": "listwise"},
     "3 layers": {"layers": STUDENT},
     TAUGHT: {"layers": STUDENT, "loss": "distilled"},
 }
@@ -48,14 +49,8 @@ def measure(arguments: argparse.Namespace) -> Iterator[Claim]:
         yield Claim("products", arguments.products)
         yield Claim("queries learned from", len(lab.split.train))
         yield Claim("queries measured on", len(lab.asked))
-        if "negatives" in arguments.parts:
-            yield from measure_negatives(lab)
-        if "default" in arguments.parts:
-            yield from measure_default(lab)
-        if "towers" in arguments.parts:
-            yield from measure_towers(lab)
-        if "readers" in arguments.parts:
-            yield from measure_readers(lab)
+        for part in arguments.parts.split(","):
+            yield from PARTS[part](lab)
 
 
 # --- hard negatives -----------------------------------------------------------------------------------
@@ -102,7 +97,7 @@ def measure_towers(lab: Lab) -> Iterator[Claim]:
     scores: dict[str, Any] = {"not trained": score_towers(lab, lab.base)}
     for name, changes in TWO_TOWERS.items():
         scores[name] = score_towers(lab, train_towers(lab, name, changes))
-    yield from compare("towers", scores, "all of it")
+    yield from compare("towers", scores, WHOLE)
 
 
 def train_towers(lab: Lab, name: str, changes: Mapping[str, Any]) -> Any:
@@ -157,11 +152,11 @@ def measure_readers(lab: Lab) -> Iterator[Claim]:
         scores[name] = score_reader(lab, rankings, reader)
         if name in (TEACHER, TAUGHT):
             folder = export_reader(lab, adapter, make_pairs(lab, lists))
-            scores[f"{name}, int8"] = score_reader(lab, rankings, load_reader(lab, folder))
+            scores[f"{name} in int8"] = score_reader(lab, rankings, load_reader(lab, folder))
             taken.append(read_pair_ms(folder))
-            yield Claim(f"cross-encoder, {name}, int8: reading a pair", taken[-1], "ms")
+            yield Claim(f"reading a pair with {name} in int8", taken[-1], "ms")
     depth = round(DEPTH * taken[0] / taken[1])
-    scores[f"{TAUGHT}, int8, {depth} products in the same time"] = score_reader(
+    scores[f"{TAUGHT} in int8 reading {depth} products in the same time"] = score_reader(
         lab, rankings, load_reader(lab, folder), depth
     )
     yield from compare("cross-encoder", scores, TEACHER)
@@ -227,17 +222,25 @@ def score_reader(lab: Lab, rankings: list[Any], reader: Any, depth: int = DEPTH,
 
 
 def compare(kind: str, scores: Mapping[str, Any], whole: str) -> Iterator[Claim]:
-    """Yield the mean of each variant, and its paired difference from `whole` with the interval's ends."""
+    """Yield the mean of each variant, and its paired difference from the one named `whole` with the interval's ends."""
     from retrieval.evaluation.compare import estimate_means
 
     for name, found in scores.items():
-        yield Claim(f"{kind}, {name}: nDCG@10", float(found.mean()))
+        yield Claim(f"{kind}: {name}, nDCG@10", float(found.mean()))
         if name != whole:
             (interval,) = estimate_means((found - scores[whole])[:, None])
-            yield Claim(f"{kind}, {name}: difference from {whole}", interval.mean)
-            yield Claim(f"{kind}, {name}: low end of 95 %", interval.low)
-            yield Claim(f"{kind}, {name}: high end of 95 %", interval.high)
+            told = f"{kind}: {name}, difference from {whole}"
+            yield Claim(told, interval.mean)
+            yield Claim(f"{told}, low end of 95 %", interval.low)
+            yield Claim(f"{told}, high end of 95 %", interval.high)
 
+
+PARTS: dict[str, Callable[[Lab], Iterator[Claim]]] = {
+    "negatives": measure_negatives,
+    "default": measure_default,
+    "towers": measure_towers,
+    "readers": measure_readers,
+}
 
 if __name__ == "__main__":
     run(
@@ -248,7 +251,7 @@ if __name__ == "__main__":
         rows={"type": int, "default": 5120, "help": "pairs that two towers learn from (default: 5120)"},
         steps={"type": int, "default": 150, "help": "batches that a cross-encoder learns from (default: 150)"},
         parts={
-            "default": "negatives,default,towers,readers",
-            "help": "what to measure, of negatives, default, towers, readers (default: all)",
+            "default": ",".join(PARTS),
+            "help": f"what to measure, of {', '.join(PARTS)} (default: all)",
         },
     )
