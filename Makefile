@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 PROFILE ?= embedded
 TRAIN = SEARCHSITE_DATA_DIR=$(abspath var/train-default) DATABASE_URL= SEARCHSITE_RERANKER=none $(BIN)/python manage.py
-DEFAULT_RERANKER := --source sample --base default --sample-products 25000 --sample-queries 12000 --steps 1200 --rerank-depth 30 --rerank-blend 0.8 $(if $(shell command -v g++),--compile)
+DEFAULT_RERANKER := --source sample --base default --sample-products 25000 --sample-queries 12000 --steps 1200 --rerank-depth 30 --rerank-blend 0.7 $(if $(shell command -v g++),--compile)
 BIN := $(VENV)/bin
 export PYTHONUNBUFFERED := 1
 

@@ -46,7 +46,7 @@ def measure_reranker(arguments: argparse.Namespace) -> Iterator[Claim]:
     is_rated = found["configs"]["hybrid-rerank"][JUDGED]["mean"] >= LEAST_JUDGED
     for metric in (NDCG, CONDENSED):
         bar = ">= 0.02" if is_rated == (metric == NDCG) else ""
-        yield from show_gain(found, "hybrid-rerank", "hybrid", metric, bar)
+        yield from show_gain(found, "hybrid-rerank", "hybrid", metric, bar, told=f"{shop.name}: ")
     queries = shop.make_queries(WARM_UP + arguments.queries)
     timings = {config: time_api(shop, config, queries) for config in ("hybrid", "hybrid-rerank")}
     for share, name in ((0.5, "p50"), (0.95, "p95")):
