@@ -6,21 +6,20 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bench.departments import BASE, make_base, open_departments
-from bench.quality import CONDENSED, JUDGED, NDCG, evaluate, evaluate_queries
+from bench.quality import CONDENSED, JUDGED, NDCG, Rankings, evaluate, evaluate_queries
 from bench.report import Claim, run
 from bench.search import WARM_UP, time_requests
 from bench.shops import FOLDER, Shop, open_icecat, serve, wait_for
 from retrieval.evaluation.compare import estimate_means
 
 RECALL = "R(rel=3)@100"
-Rankings = Mapping[str, Mapping[str, Sequence[float]]]  # by config and metric, a value for each query
 SHOWN = (NDCG, CONDENSED, JUDGED, RECALL)
 LEAST_JUDGED = 0.95
 READING = ("--rerank-depth", "40", "--rerank-blend", "0.7")

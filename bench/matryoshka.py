@@ -7,7 +7,6 @@ SEARCHSITE_VECTOR_DIM and SEARCHSITE_QUANTIZATION.
 from __future__ import annotations
 
 import argparse
-import csv
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -17,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.learning import copy_shop
-from bench.quality import NDCG
+from bench.quality import NDCG, Rankings, evaluate_queries
 from bench.report import Claim, run
-from bench.shops import FOLDER, Shop, open_icecat
+from bench.shops import Shop, open_icecat
 from retrieval.engine.edge import EdgeIndex
 from retrieval.engine.encoders import TwoTowerEncoder
 from retrieval.engine.index import GenerationStore, Manifest
@@ -47,11 +46,11 @@ class Measured:
 def measure(arguments: argparse.Namespace) -> Iterator[Claim]:
     shop = open_icecat()
     shops = {"whole": shop} | {name: build_shop(shop, name, settings) for name, settings in variants(arguments.dim)}
-    scores = {name: score_queries(each, name) for name, each in shops.items()}
+    scores = {name: evaluate_queries(each, *CONFIGS) for name, each in shops.items()}
     vectors = encode_queries(shop)
     for name, each in shops.items():
         for config in CONFIGS:
-            yield Claim(f"{name}: {config}, {NDCG}", float(np.mean(list(scores[name][config].values()))))
+            yield Claim(f"{name}: {config}, {NDCG}", float(np.mean(scores[name][config][NDCG])))
         if name != "whole":
             yield from show_differences(name, scores[name], scores["whole"])
         yield from show_index(name, find_generation(each), vectors)
@@ -71,26 +70,11 @@ def build_shop(shop: Shop, name: str, settings: dict[str, str]) -> Shop:
     return copied
 
 
-def score_queries(shop: Shop, name: str) -> dict[str, dict[str, float]]:
-    """Return nDCG@10 by config and query."""
-    file = FOLDER / f"matryoshka-{name.replace(' ', '-')}.tsv"
-    options = [option for config in CONFIGS for option in ("--config", config)]
-    rated = ("--queries", str(shop.queries), "--qrels", str(shop.qrels))
-    shop.manage("evaluate", *rated, *options, "--per-query", str(file), "--json")
-    scores: dict[str, dict[str, float]] = {config: {} for config in CONFIGS}
-    with file.open(encoding="utf-8") as lines:
-        for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
-            scores[row["config"]][row["query_id"]] = float(row[NDCG])
-    return scores
-
-
-def show_differences(
-    name: str, scores: dict[str, dict[str, float]], whole: dict[str, dict[str, float]]
-) -> Iterator[Claim]:
+def show_differences(name: str, scores: Rankings, whole: Rankings) -> Iterator[Claim]:
     """Yield the paired difference of each config and the ends of its interval."""
     for config in CONFIGS:
-        pairs = [scores[config][query_id] - value for query_id, value in whole[config].items()]
-        (estimate,) = estimate_means(np.array(pairs)[:, None])
+        losses = np.array(scores[config][NDCG]) - whole[config][NDCG]
+        (estimate,) = estimate_means(losses[:, None])
         claim = f"{name} − whole: {config}, {NDCG}"
         yield Claim(claim, estimate.mean, "", MOST_LOST)
         yield Claim(f"{claim}, low end of 95 %", estimate.low)

@@ -14,6 +14,7 @@ from bench.report import Claim, run
 from bench.shops import Shop, open_icecat, open_sample
 
 NDCG, CONDENSED, JUDGED = "nDCG@10", "condensed nDCG@10", "Judged@10"
+Rankings = dict[str, dict[str, list[float]]]  # by config and metric, a value for each query
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[Claim]:
@@ -37,7 +38,7 @@ def measure_shop(shop: Shop, bars: dict[str, str]) -> Iterator[Claim]:
             yield Claim(f"{name}, low end of 95 %", pair["low"], "", ">= 0" if pair["metric"] == NDCG else "")
 
 
-def evaluate_queries(shop: Shop, *configs: str) -> dict[str, dict[str, list[float]]]:
+def evaluate_queries(shop: Shop, *configs: str) -> Rankings:
     """Return what each query's ranking is worth, by config and metric, the queries in the same order each time."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "queries.tsv"
