@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bench.lab import SEED, Lab, start_django
-from bench.report import Claim, run
+from bench.report import Claim, make_parts_option, run
 
 TOWERS: dict[str, Any] = {"rounds": 2, "batch_size": 128, "max_tokens": 48}
 WHOLE = "the whole recipe"
@@ -37,7 +37,7 @@ READERS: dict[str, dict[str, Any]] = {
     "3 layers": {"layers": STUDENT},
     TAUGHT: {"layers": STUDENT, "loss": "distilled"},
 }
-DEPTH, BLEND = 20, 0.6
+DEPTH, BLEND = 20, 0.6  # the same for all variants
 CALIBRATION = 200
 DOUBTED = 300  # queries of which one answer is known and the others are looked for among the negatives
 
@@ -49,7 +49,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[Claim]:
         yield Claim("products", arguments.products)
         yield Claim("queries learned from", len(lab.split.train))
         yield Claim("queries measured on", len(lab.asked))
-        for part in arguments.parts.split(","):
+        for part in arguments.parts:
             yield from PARTS[part](lab)
 
 
@@ -250,8 +250,5 @@ if __name__ == "__main__":
         queries={"type": int, "default": 4000, "help": "queries of the sample shop (default: 4000)"},
         rows={"type": int, "default": 5120, "help": "pairs that two towers learn from (default: 5120)"},
         steps={"type": int, "default": 150, "help": "batches that a cross-encoder learns from (default: 150)"},
-        parts={
-            "default": ",".join(PARTS),
-            "help": f"what to measure, of {', '.join(PARTS)} (default: all)",
-        },
+        parts=make_parts_option(PARTS),
     )

@@ -1,4 +1,4 @@
-"""Does learning pay? The default reranker, and two towers tuned on a catalogue alone, on ratings neither has seen."""
+"""Does learning pay? The default reranker, and two towers tuned without any rating, on ratings neither has seen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.departments import BASE, make_base, open_departments
 from bench.quality import CONDENSED, JUDGED, NDCG, Rankings, evaluate, evaluate_queries
-from bench.report import Claim, run
+from bench.report import Claim, make_parts_option, run
 from bench.search import WARM_UP, time_requests
 from bench.shops import FOLDER, Shop, open_icecat, serve, wait_for
 from retrieval.evaluation.compare import estimate_means
@@ -31,7 +31,7 @@ DEPARTMENT_TRAINING = (
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[Claim]:
-    for name in arguments.parts.split(","):
+    for name in arguments.parts:
         yield from PARTS[name](arguments)
 
 
@@ -64,7 +64,7 @@ def time_api(shop: Shop, config: str, queries: list[str]) -> list[float]:
 
 
 def measure_cold_start(arguments: argparse.Namespace) -> Iterator[Claim]:
-    """Yield what two towers tuned on the catalogue alone find, beside the ones they began as."""
+    """Yield what two towers tuned without clicks or ratings find, beside the ones they began as."""
     # The default reranker teaches; what is measured searches without it.
     shop = replace(copy_shop(open_icecat(), "icecat-cold-start"), settings={"SEARCHSITE_RERANKER": "default-reranker"})
     shop.manage("reindex", "--json")  # exports it
@@ -159,7 +159,7 @@ if __name__ == "__main__":
     run(
         __doc__,
         measure,
-        parts={"default": ",".join(PARTS), "help": f"what to measure, of {', '.join(PARTS)} (default: all)"},
+        parts=make_parts_option(PARTS),
         queries={"type": int, "default": 250, "help": "queries to time (default: 250)"},
         finetune={"default": COLD_START_TRAINING, "help": "options for manage.py finetune, in one word with quotes"},
     )

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,21 @@ def run(description: str, measure: Callable[[argparse.Namespace], Iterable[Claim
         print(json.dumps(facts, ensure_ascii=False, indent=2))
     else:
         print_table(claims)
+
+
+def make_parts_option(names: Collection[str]) -> dict[str, Any]:
+    """Return the option of a script that measures all of these parts, or those that are named."""
+
+    def parse(text: str) -> list[str]:
+        if unknown := [name for name in text.split(",") if name not in names]:
+            raise argparse.ArgumentTypeError(f"unknown part {unknown[0]!r}, expected one of: {', '.join(names)}")
+        return text.split(",")
+
+    return {
+        "type": parse,
+        "default": list(names),
+        "help": f"what to measure, with commas between, of {', '.join(names)} (default: all)",
+    }
 
 
 def print_table(claims: Iterable[Claim]) -> None:

@@ -79,20 +79,27 @@ def to_grid(title: str, claims: list[dict[str, Any]]) -> list[str]:
     by_name = {claim["name"]: claim for claim in claims}
     rows: dict[str, dict[str, str]] = {}
     for name, claim in by_name.items():
-        if any(
-            f"{name.removesuffix(end)}{other}" in by_name for end, other in (ENDS, ENDS[::-1]) if name.endswith(end)
-        ):
+        if any(name.endswith(end) and _find_ends(name.removesuffix(end), by_name) for end in ENDS):
             continue
         row, _, column = name.partition(", ")
-        ends = [by_name[f"{name}{end}"] for end in ENDS if all(f"{name}{end}" in by_name for end in ENDS)]
-        told = ", " + " to ".join(f"{end['value']:.3f}{mark(end)}" for end in ends) if ends else ""
-        bar = f" ({show_bar(claim)})" if claim["bar"] else ""
-        rows.setdefault(row, {})[column] = f"{claim['value']:.3f}{mark(claim)}{told}{bar}"
+        ends = " to ".join(to_cell(end) for end in _find_ends(name, by_name))
+        rows.setdefault(row, {})[column] = ", ".join(filter(None, [to_cell(claim), ends]))
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     head = ["", f"| {title} | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
     return head + [
         f"| {row} | {' | '.join(cells.get(column, '') for column in columns)} |" for row, cells in rows.items()
     ]
+
+
+def _find_ends(name: str, by_name: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return both ends of the interval of the claim of this name, none where it has none."""
+    names = [f"{name}{end}" for end in ENDS]
+    return [by_name[each] for each in names] if {name, *names} <= by_name.keys() else []
+
+
+def to_cell(claim: dict[str, Any]) -> str:
+    bar = f" ({show_bar(claim)})" if claim["bar"] else ""
+    return f"{claim['value']:.3f}{mark(claim)}{bar}"
 
 
 def mark(claim: dict[str, Any]) -> str:

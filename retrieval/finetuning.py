@@ -114,6 +114,7 @@ def perform(run: TrainingRun, recorder: Recorder) -> None:
     export_models()
     recorder.enter("collecting what to learn from")
     collected = _collect(run, folder, recorder)
+    recorder.enter("preparing")
     lesson = Lesson(run, collected, folder / "work", recorder)
     learner = make_learner(lesson)
     few = convene_few(collected, _seed(run), most=CURVE_QUERIES[run.kind])
@@ -173,7 +174,6 @@ def _collect(run: TrainingRun, folder: Path, recorder: Recorder) -> Collected:
         on_source=lambda name: recorder.enter(f"collecting what to learn from: {name}"),
         on_part=recorder.go_on,
     )
-    recorder.check()
     training_files.save_collected(folder, collected)
     return collected
 

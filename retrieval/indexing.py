@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from django.conf import settings
 from django.utils import timezone
 
 from retrieval.building import build_anew, build_from, make_vectors
@@ -26,7 +27,6 @@ from retrieval.live import (
     find_live,
     find_promotion,
     named_by_settings,
-    precision_by_settings,
 )
 from retrieval.models import IndexBuild, PendingChange
 from retrieval.promotion import mark_served, withdraw_replaced
@@ -117,7 +117,7 @@ def export_for_searches(name: str, models_dir: Path) -> Path:
     from retrieval.learning.export import export_reranker
     from retrieval.training_sources import make_sample_pairs
 
-    is_int8 = precision_by_settings(CROSS_ENCODER) == "int8"
+    is_int8 = settings.SEARCHSITE["RERANKER_PRECISION"] == "int8"
     return export_reranker(name, models_dir, quantize_with=make_sample_pairs() if is_int8 else ())
 
 

@@ -26,6 +26,7 @@ from retrieval.learning.memory_search import MemorySearch
 from retrieval.learning.mixing import TrainingDataError
 from retrieval.learning.negatives import Corpus, build_corpus
 from retrieval.models import JudgementSet, PastQuery
+from retrieval.pseudo_source import OnPart
 from retrieval.reading import Reading, read_again
 from retrieval.training_data import Collected, training_texts
 from retrieval.training_sources import CATALOGUE, JUDGEMENTS, Amounts, gather, is_rated
@@ -40,7 +41,6 @@ PART, SEARCHED = "held out of ", "past searches"  # of one source, or of what sh
 UNPROVEN = "what it learned from: rate some queries, or have shoppers compare both rankings"
 QuerySets = dict[str, list[LabelledQuery]]
 Rankings = dict[str, list[Ids]]
-Told = Callable[[int, int], None]  # how many are done, and of how many
 
 
 def _do_nothing(done: int, total: int) -> None: ...
@@ -66,7 +66,7 @@ class Shop:
     corpus: Corpus
     documents: Mapping[int, Document]
 
-    def search(self, encoder: ProductEncoder, config: SearchConfig, on_progress: Told) -> MemorySearch:
+    def search(self, encoder: ProductEncoder, config: SearchConfig, on_progress: OnPart) -> MemorySearch:
         """Return a search of the shop by this encoder's vectors."""
         texts = training_texts(self.documents, encoder)
         ordered = [texts[product_id] for product_id in self.corpus.product_ids.tolist()]
@@ -89,13 +89,13 @@ class Court:
     shops: Sequence[Shop]
     _rankings: dict[str, dict[str, Ranking]] = field(default_factory=dict)
 
-    def rank(self, encoder: ProductEncoder, on_progress: Told = _do_nothing) -> dict[str, Ranking]:
+    def rank(self, encoder: ProductEncoder, on_progress: OnPart = _do_nothing) -> dict[str, Ranking]:
         """Return what the hybrid search with this encoder finds, by query and shop, at most DEPTH products each."""
         if encoder.model_version not in self._rankings:
             self._rankings[encoder.model_version] = dict(self._rank(encoder, on_progress))
         return self._rankings[encoder.model_version]
 
-    def _rank(self, encoder: ProductEncoder, on_progress: Told) -> Iterable[tuple[str, Ranking]]:
+    def _rank(self, encoder: ProductEncoder, on_progress: OnPart) -> Iterable[tuple[str, Ranking]]:
         for number, shop in enumerate(self.shops):
             asked = [query for found in self.sets.values() for query in found if _is_of(query, shop)]
             texts = list(dict.fromkeys(query.text for query in asked))
@@ -104,7 +104,7 @@ class Court:
                 yield f"{number} {text}", ranking
 
     def score(
-        self, encoder: ProductEncoder, reading: Reading | None = None, on_progress: Told = _do_nothing
+        self, encoder: ProductEncoder, reading: Reading | None = None, on_progress: OnPart = _do_nothing
     ) -> dict[str, Floats]:
         """Return nDCG@10 of every query by set: what the search finds, read again where there is a reader."""
         rankings, reading = self.rank(encoder, on_progress), reading or Reading()

@@ -34,7 +34,6 @@ __all__ = [
     "get_pipeline",
     "get_reranker",
     "get_store",
-    "load_reranker",
     "recipe_version",
     "watch_generations",
 ]
@@ -228,9 +227,9 @@ def _load_encoder(folder: Path) -> TwoTowerEncoder:
 def get_reranker(version: str = "") -> CrossEncoderReranker | None:
     """Return the cross-encoder of this version, of the live one by default; None where that is none."""
     version = version or find_live(CROSS_ENCODER).version
-    return None if version == NO_RERANKER else load_reranker(MODELS_DIR / version)
+    return None if version == NO_RERANKER else _load_reranker(MODELS_DIR / version)
 
 
 @lru_cache(maxsize=3)
-def load_reranker(folder: Path) -> CrossEncoderReranker:
+def _load_reranker(folder: Path) -> CrossEncoderReranker:
     return CrossEncoderReranker(folder, threads=settings.SEARCHSITE["ENCODER_THREADS"])

@@ -87,7 +87,7 @@ def collect(
     for name in weights:
         on_source(name)
         if name == PSEUDO:
-            gathered[name] = gather_pseudo(seed, amounts or Amounts(), on_part)
+            gathered[name] = gather_pseudo(seed, amounts or Amounts(), on_part, catalogue=gathered.get(CATALOGUE))
         else:
             gathered[name] = gather(name, seed, amounts or Amounts())
         check_agreement(gathered[name].queries, name)
@@ -135,7 +135,7 @@ def _withhold(sources: Mapping[str, list[LabelledQuery]], paths: Mapping[int, st
     A guard set shows what becomes of categories that nobody asked for; queries made from the catalogue would ask for
     all of them.
     """
-    kept = {CATALOGUE: keep_cold(sources.get(CATALOGUE, []), paths, SPLIT_SEED)}
+    kept = {name: keep_cold(sources.get(name, []), paths, SPLIT_SEED) for name in (CATALOGUE, PSEUDO)}
     return {name: kept.get(name, queries) for name, queries in sources.items()}
 
 

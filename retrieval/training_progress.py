@@ -34,17 +34,17 @@ class Recorder:
         self._phase = ""
         self._first: tuple[int, float] | None = None  # a step of this process and when it was
         self._losses: list[float] = []
-        self._part = (0, 0.0)  # how much of the phase was done when it began, and when that was
+        self._part: tuple[int, float] | None = None  # how much of the phase was done when first told, and when that was
         self._done = 0
 
     def tell_phase(self, phase: str) -> None:
         self._phase = self._run.phase = phase[:100]
-        self._part, self._done = (0, time.monotonic()), 0
+        self._part = None
         self.save()
 
     def tell_part(self, done: int, total: int) -> None:
         """Tell how much of the phase is done, and how long the rest will take."""
-        if done < self._done:  # another part of the same phase
+        if self._part is None or done < self._done:  # it begins, or another part of it
             self._part = (done, time.monotonic())
         self._done = done
         told = f", {100 * done // total} %" if total else ""

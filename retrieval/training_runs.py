@@ -19,7 +19,7 @@ from catalog.models import Product
 from retrieval.engine.exported import EncoderError
 from retrieval.engine.types import EngineError
 from retrieval.learning.sources import resolve_model
-from retrieval.live import find_live, named_by_settings
+from retrieval.live import CROSS_ENCODER, find_live, named_by_settings
 from retrieval.models import JudgementSet, ModelVersion, TrainingRun
 from retrieval.models.learning import INTERRUPTED_AFTER
 from retrieval.registry import folder_of, resolve
@@ -46,6 +46,8 @@ def create_training(
     cleaned.setdefault("base", _find_base(kind))
     chosen = [(name, float(weight)) for name, weight in sources or default_sources(kind)]
     check_sources(chosen)
+    if kind == CROSS_ENCODER and PSEUDO in dict(chosen):
+        raise TrainingRefused(f"{PSEUDO} is what a cross-encoder says: two towers alone learn from it; leave it out")
     _check_models(cleaned)
     _check_name(cleaned)
     return TrainingRun.objects.create(kind=kind, sources=[list(one) for one in chosen], settings=cleaned)

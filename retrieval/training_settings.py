@@ -70,7 +70,7 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         "batch_size": Setting(int, "pairs in a batch: the others' products are its negatives", 2, 16_384),
         "temperature": Setting(float, "how sharply products are told apart", 1e-3, 1.0),
         "strength": Setting(float, "share of what was learned that is kept (1; of made queries alone 0.5)", 0.05, 1.0),
-        "distillation": Setting(float, "how much the live reranker's judgement counts, 0 for none", 0.0, 10.0),
+        "distillation": Setting(float, "how much the teaching reranker's judgement counts, 0 for none", 0.0, 10.0),
     },
     ModelKind.CROSS_ENCODER.value: COMMON
     | {

@@ -26,7 +26,6 @@ from retrieval.models import JudgementSet
 
 CATALOGUE, PSEUDO, SAMPLE, JUDGEMENTS, FILE = "catalogue", "pseudo", "sample", "judgements", "file"
 NAMES = f"{CATALOGUE}, {PSEUDO}, {SAMPLE}, {JUDGEMENTS}:NAME, {FILE}:PATH"
-MADE = f"{SAMPLE}: made"
 SHOWN_SKUS = 5
 WRONG = 10  # products of the sample shop that are wrong for a query, beside those that are nearly right
 MADE_SHARE = 0.2  # of what is drawn from the sample shop: queries made from its texts
@@ -72,7 +71,7 @@ class Gathered:
 
 
 def gather(name: str, seed: int, amounts: Amounts) -> Gathered:
-    """Return what the source of this name gives, but for PSEUDO, which takes models; raises TrainingDataError."""
+    """Return what the source of this name gives; raises TrainingDataError. PSEUDO takes models: see `gather_pseudo`."""
     kind, _, rest = name.partition(":")
     if name == CATALOGUE:
         return gather_catalogue(seed, amounts)
@@ -158,18 +157,24 @@ def find_products(skus: Iterable[str]) -> dict[str, Document]:
 
 def gather_sample(seed: int, amounts: Amounts) -> Gathered:
     """Return the queries of a sample shop made for this, whose products have ids below 0."""
-    products, taxonomy = list(make_products(amounts.sample_products, seed)), load_taxonomy()
+    products = list(make_products(amounts.sample_products, seed))
+    queries = ask_sample(products, seed, amounts.sample_queries)
+    documents = {-number: to_sample_document(-number, one) for number, one in enumerate(products, 1)}
+    return Gathered(queries + _make_more(queries, list(documents.values()), seed), documents)
+
+
+def ask_sample(products: Sequence[SampleProduct], seed: int, count: int) -> list[LabelledQuery]:
+    """Return what is asked in a sample shop of these products, with its truth: `count`, less what has no answer."""
     product_ids = {product.sku: -number for number, product in enumerate(products, 1)}
     rng = random.Random(f"queries-{seed}")
-    asked = make_sample_queries(products, taxonomy, rng, amounts.sample_queries)
+    asked = make_sample_queries(list(products), load_taxonomy(), rng, count)
     queries = []
     for query in asked:
         if query.kind not in LEFT_OUT_KINDS:
             grades = {-rng.randint(1, len(products)): 0.0 for _ in range(WRONG)}
             grades |= {product_ids[sku]: float(grade) for sku, grade in query.grades.items()}
             queries.append(LabelledQuery(query.text, grades, f"{SAMPLE}: {query.kind}", is_complete=True))
-    documents = {-number: to_sample_document(-number, one) for number, one in enumerate(products, 1)}
-    return Gathered(queries + _make_more(queries, list(documents.values()), seed), documents)
+    return queries
 
 
 def _make_more(queries: Sequence[LabelledQuery], documents: Sequence[Document], seed: int) -> list[LabelledQuery]:
@@ -182,7 +187,8 @@ def _make_more(queries: Sequence[LabelledQuery], documents: Sequence[Document], 
     fresh = [query for query in made if normalize(query.text) not in asked]
     weight = MADE_SHARE / (1 - MADE_SHARE) * len(queries) / max(len(fresh), 1)
     return [
-        replace(query, source=MADE, weight=weight, is_complete=len(query.positives) < MOST_POSITIVES) for query in fresh
+        replace(query, source=f"{SAMPLE}: made", weight=weight, is_complete=len(query.positives) < MOST_POSITIVES)
+        for query in fresh
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
@@ -27,7 +28,7 @@ KINDS = {
 # What each source gives; judgement sets tell by their name.
 TOLD = {
     CATALOGUE: "queries made from the products on sale",
-    PSEUDO: "queries that are asked elsewhere, answered here by the reranker",
+    PSEUDO: "queries asked elsewhere, answered here by the reranker (for two towers)",
     SAMPLE: "a generated shop and its graded truth",
 }
 
@@ -91,7 +92,7 @@ class TrainingForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data
-        if not any(values.get(f"use_{number}") for number in range(len(self.names))):
+        if not self._find_chosen(values):
             raise forms.ValidationError("Choose at least one source to learn from.")
         return values
 
@@ -101,11 +102,15 @@ class TrainingForm(forms.Form):
 
     @property
     def sources(self) -> list[tuple[str, float]]:
-        values = self.cleaned_data
+        return self._find_chosen(self.cleaned_data)
+
+    def _find_chosen(self, values: Mapping[str, Any]) -> list[tuple[str, float]]:
+        """Return the sources that are ticked and that the chosen kind can learn from, with their weights."""
+        is_reader = values.get("kind") == ModelKind.CROSS_ENCODER.value
         return [
             (name, values.get(f"weight_{number}") or 1.0)
             for number, name in enumerate(self.names)
-            if values.get(f"use_{number}")
+            if values.get(f"use_{number}") and not (is_reader and name == PSEUDO)
         ]
 
     @property

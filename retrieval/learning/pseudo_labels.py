@@ -18,7 +18,7 @@ from retrieval.learning.examples import EXACT, LabelledQuery
 from retrieval.learning.memory_search import MemorySearch
 from retrieval.learning.negatives import SUBSTITUTE, Corpus, Teacher
 
-WRONG = 1.0  # the grade of products that the search takes for an answer and the teacher does not
+WRONG = 0.0  # the grade of products that the search takes for an answer and the teacher does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class PseudoSettings:
     blend: float = 0.6
 
 
-def label(
+def label_queries(
     queries: Sequence[LabelledQuery],
     search: MemorySearch,
     teacher: Teacher,

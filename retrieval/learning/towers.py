@@ -24,7 +24,7 @@ from retrieval.learning.sources import TOWERS, Side
 from retrieval.learning.training import TrainingError
 
 Tying = Literal["tied", "untied"]
-Told = Callable[[int], None]  # how many are done
+OnDone = Callable[[int], None]  # how many are done
 # The transformer's own layers, not the embeddings: words keep the meaning they had.
 TARGETS = r".*encoder.*\.(query|key|value|dense)"
 ALL_LINEAR = "all-linear"  # for transformers whose layers have other names
@@ -110,7 +110,7 @@ class Tower(torch.nn.Module):
             vectors: torch.Tensor = self.model(features)["sentence_embedding"]
         return vectors[: len(batch.positions)].float()
 
-    def embed(self, batches: Sequence[MiniBatch], on_progress: Told = lambda done: None) -> torch.Tensor:
+    def embed(self, batches: Sequence[MiniBatch], on_progress: OnDone = lambda done: None) -> torch.Tensor:
         """Return the vectors of all mini-batches in the order of their positions, without gradients."""
         ends = np.cumsum([len(batch.positions) for batch in batches]).tolist()
         vectors = torch.empty((ends[-1] if ends else 0, self.model.get_embedding_dimension() or 0), device=self.device)
@@ -153,7 +153,7 @@ class Towers(torch.nn.Module):
         """Return unit-length float32 vectors, shape (len(texts), dim)."""
         return self._encode(self.query, texts)
 
-    def encode_products(self, texts: Sequence[str], on_progress: Told = lambda done: None) -> Vectors:
+    def encode_products(self, texts: Sequence[str], on_progress: OnDone = lambda done: None) -> Vectors:
         """Return unit-length float32 vectors, shape (len(texts), dim); `on_progress` is told how many are done."""
         return self._encode(self.product, texts, on_progress)
 
@@ -171,7 +171,7 @@ class Towers(torch.nn.Module):
             _save_part(self.query, base, "query", folder)
         return _save_part(self.product, base, "product", folder)
 
-    def _encode(self, tower: Tower, texts: Sequence[str], on_progress: Told = lambda done: None) -> Vectors:
+    def _encode(self, tower: Tower, texts: Sequence[str], on_progress: OnDone = lambda done: None) -> Vectors:
         return scale_to_unit(tower.embed(tower.prepare(texts), on_progress).cpu().numpy())
 
 

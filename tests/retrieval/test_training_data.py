@@ -198,7 +198,10 @@ def test_products_off_sale_are_learned_from_where_they_are_judged(products):
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ([], "no source to learn from, expected at least one of: catalogue, pseudo, sample, judgements:NAME, file:PATH"),
+        (
+            [],
+            "no source to learn from, expected at least one of: catalogue, pseudo, sample, judgements:NAME",
+        ),
         ([("clicks", 1)], "unknown source 'clicks', expected one of: catalogue, pseudo, sample"),
         ([("judgements:none", 1)], "unknown judgement set 'none', expected one of: empty, wrong shop"),
         ([("judgements:empty", 1)], "judgements:empty has no ratings; import some, or leave it out"),

@@ -300,6 +300,7 @@ def test_it_is_told_how_much_of_a_phase_is_done_and_how_long_the_rest_takes(monk
     run = make_run(State.RUNNING)
     recorder = Recorder(run)
     recorder.tell_phase("embedding")
+    now[0] += 500  # models are loaded
     recorder.go_on(0, 400)
     assert run.phase == "embedding, 0 %"
     now[0] += 60
