@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,14 +191,14 @@ def _refuse() -> None:
 def test_where_none_is_live_the_one_that_comes_with_the_project_teaches_in_need(
     monkeypatch, tmp_path, get_live, is_needed
 ):
-    built_in = Reader()
+    built_in: Any = Reader()
     monkeypatch.setattr(pseudo_source, "get_reranker", lambda version="": built_in if version else get_live())
     monkeypatch.setattr(pseudo_source, "export_for_searches", lambda name, models_dir: tmp_path / name)
     assert pseudo_source.find_teacher(is_needed=is_needed) is (built_in if is_needed else None)
 
 
 def test_the_live_cross_encoder_teaches(monkeypatch):
-    live = Reader()
+    live: Any = Reader()
     monkeypatch.setattr(pseudo_source, "get_reranker", lambda: live)
     assert pseudo_source.find_teacher(is_needed=True) is live
     assert pseudo_source.find_teacher(is_needed=False) is live
