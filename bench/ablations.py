@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bench.lab import SEED, Lab, start_django
-from bench.report import Claim, make_parts_option, run
+from bench.report import Claim, make_parts_option, run, with_ends
 
 TOWERS: dict[str, Any] = {"rounds": 2, "batch_size": 128, "max_tokens": 48}
 WHOLE = "the whole recipe"
@@ -229,10 +229,7 @@ def compare(kind: str, scores: Mapping[str, Any], whole: str) -> Iterator[Claim]
         yield Claim(f"{kind}: {name}, nDCG@10", float(found.mean()))
         if name != whole:
             (interval,) = estimate_means((found - scores[whole])[:, None])
-            told = f"{kind}: {name}, difference from {whole}"
-            yield Claim(told, interval.mean)
-            yield Claim(f"{told}, low end of 95 %", interval.low)
-            yield Claim(f"{told}, high end of 95 %", interval.high)
+            yield from with_ends(f"{kind}: {name}, difference from {whole}", interval)
 
 
 PARTS: dict[str, Callable[[Lab], Iterator[Claim]]] = {

@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.departments import BASE, make_base, open_departments
 from bench.quality import CONDENSED, JUDGED, NDCG, Rankings, evaluate, evaluate_queries
-from bench.report import Claim, make_parts_option, run
+from bench.report import Claim, make_parts_option, run, with_ends
 from bench.search import WARM_UP, time_requests
 from bench.shops import FOLDER, Shop, open_icecat, serve, wait_for
 from retrieval.evaluation.compare import estimate_means
@@ -86,9 +86,7 @@ def compare_rankings(before: Rankings, after: Rankings) -> Iterator[Claim]:
             gains = np.array(metrics[metric]) - before[config][metric]
             (interval,) = estimate_means(gains[:, None])
             name = f"cold start: {config} tuned − as it was, {metric}"
-            yield Claim(name, interval.mean, "", COLD_START_BARS.get((config, metric), ""))
-            yield Claim(f"{name}, low end of 95 %", interval.low)
-            yield Claim(f"{name}, high end of 95 %", interval.high)
+            yield from with_ends(name, interval, COLD_START_BARS.get((config, metric), ""))
 
 
 def measure_departments(arguments: argparse.Namespace) -> Iterator[Claim]:

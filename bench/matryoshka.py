@@ -17,7 +17,7 @@ import numpy as np
 
 from bench.learning import copy_shop
 from bench.quality import NDCG, Rankings, evaluate_queries
-from bench.report import Claim, run
+from bench.report import Claim, run, with_ends
 from bench.shops import Shop, open_icecat
 from retrieval.engine.edge import EdgeIndex
 from retrieval.engine.encoders import TwoTowerEncoder
@@ -75,10 +75,7 @@ def show_differences(name: str, scores: Rankings, whole: Rankings) -> Iterator[C
     for config in CONFIGS:
         losses = np.array(scores[config][NDCG]) - whole[config][NDCG]
         (estimate,) = estimate_means(losses[:, None])
-        claim = f"{name} − whole: {config}, {NDCG}"
-        yield Claim(claim, estimate.mean, "", MOST_LOST)
-        yield Claim(f"{claim}, low end of 95 %", estimate.low)
-        yield Claim(f"{claim}, high end of 95 %", estimate.high)
+        yield from with_ends(f"{name} − whole: {config}, {NDCG}", estimate, MOST_LOST)
 
 
 def encode_queries(shop: Shop) -> Vectors:

@@ -6,13 +6,15 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from retrieval.evaluation.compare import Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,13 @@ def run(description: str, measure: Callable[[argparse.Namespace], Iterable[Claim
         print(json.dumps(facts, ensure_ascii=False, indent=2))
     else:
         print_table(claims)
+
+
+def with_ends(name: str, estimate: Estimate, bar: str = "") -> Iterator[Claim]:
+    """Yield a mean and the ends of its interval."""
+    yield Claim(name, estimate.mean, "", bar)
+    yield Claim(f"{name}, low end of 95 %", estimate.low)
+    yield Claim(f"{name}, high end of 95 %", estimate.high)
 
 
 def make_parts_option(names: Collection[str]) -> dict[str, Any]:
