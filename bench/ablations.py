@@ -190,9 +190,9 @@ def train_reader(lab: Lab, name: str, lists: list[Any], changes: Mapping[str, An
 
 
 def export_reader(lab: Lab, adapter: Path, quantize_with: list[tuple[str, str]] | None = None) -> Path:
-    from retrieval.learning.export import export_reranker
+    from retrieval.readers import export_reader
 
-    return export_reranker(str(adapter), lab.folder / "models", quantize_with=quantize_with or ())
+    return export_reader(str(adapter), lab.folder / "models", quantize_with=quantize_with or ())
 
 
 def load_reader(lab: Lab, folder: Path) -> Any:

@@ -71,10 +71,10 @@ class Lab:
 
     @cached_property
     def teacher(self) -> Any:
-        from retrieval.learning.export import export_reranker
         from retrieval.lessons import load_reranker
+        from retrieval.readers import export_reader
 
-        return load_reranker(export_reranker("default-reranker", self.folder / "models"))
+        return load_reranker(export_reader("default-reranker", self.folder / "models"))
 
     def load(self, name: str) -> Any:
         """Return two-tower model `name` as the site runs it."""

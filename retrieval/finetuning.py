@@ -21,11 +21,12 @@ from retrieval.evaluation.gate import HELD_OUT, Verdict
 from retrieval.indexing import export_models
 from retrieval.judging import Court, convene, convene_few, decide
 from retrieval.learners import make_learner
-from retrieval.learning.export import export_encoder, export_reranker
+from retrieval.learning.export import export_encoder
 from retrieval.learning.training import TrainingCancelledError, full_disk_told
 from retrieval.lessons import Learner, Lesson
 from retrieval.live import CROSS_ENCODER, TWO_TOWER, find_live
 from retrieval.models import ModelVersion, TrainingRun
+from retrieval.readers import export_reader
 from retrieval.serving import serve_version
 from retrieval.training_data import Amounts, Collected, collect
 from retrieval.training_progress import OnProgress, Recorder, busy_database_told, pulse
@@ -195,7 +196,7 @@ def _judge(
 
 
 def _export(kind: str, folder: Path) -> Path:
-    export = export_encoder if kind == TWO_TOWER else export_reranker
+    export = export_encoder if kind == TWO_TOWER else export_reader
     return export(str(folder), live.MODELS_DIR)
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from django.conf import settings
 from django.utils import timezone
 
 from retrieval.building import build_anew, build_from, make_vectors
@@ -95,6 +94,7 @@ def index_pending(on_progress: Progress = lambda build: None) -> int:
 def export_models() -> None:
     """Make sure that the live models exist in the form the engine runs."""
     from retrieval.learning.export import export_encoder
+    from retrieval.readers import export_for_searches
 
     for kind, export in ((TWO_TOWER, export_encoder), (CROSS_ENCODER, export_for_searches)):
         promotion = find_promotion(kind)
@@ -107,18 +107,6 @@ def export_models() -> None:
                 )
         elif name := named_by_settings(kind):
             export(name, MODELS_DIR)
-
-
-def export_for_searches(name: str, models_dir: Path) -> Path:
-    """Return the folder of a reranker exported in the precision that the settings name.
-
-    Its ranges in int8 are those on the sample shop, so that it stays the same model whatever the catalogue becomes.
-    """
-    from retrieval.learning.export import export_reranker
-    from retrieval.training_sources import make_sample_pairs
-
-    is_int8 = settings.SEARCHSITE["RERANKER_PRECISION"] == "int8"
-    return export_reranker(name, models_dir, quantize_with=make_sample_pairs() if is_int8 else ())
 
 
 def _bring_in(changes: Changes, version: str, on_progress: Progress) -> None:

@@ -17,14 +17,14 @@ from retrieval.engine.config import RERANK_BLEND, RERANK_DEPTH
 from retrieval.engine.encoders import TwoTowerEncoder, count_from
 from retrieval.engine.files import write_atomically
 from retrieval.engine.fusion import Floats
+from retrieval.engine.pipeline import Reranker
 from retrieval.engine.types import Vectors
 from retrieval.generations import get_analyzer
 from retrieval.judging import Court, make_config, make_shops
 from retrieval.learning import cross_encoder
 from retrieval.learning.averaging import average_adapters, check_averageable
 from retrieval.learning.cross_encoder import CrossEncoderSettings, GradedList, build_lists
-from retrieval.learning.export import export_encoder, export_reranker
-from retrieval.learning.negatives import Teacher
+from retrieval.learning.export import export_encoder
 from retrieval.learning.rounds import train_in_rounds
 from retrieval.learning.sources import fetch, find_tower, is_untied, resolve_model
 from retrieval.learning.towers import Towers
@@ -32,10 +32,11 @@ from retrieval.learning.two_tower import TwoTowerSettings
 from retrieval.lessons import Learner, Lesson, OnRound, load_encoder, load_reranker
 from retrieval.live import CROSS_ENCODER, TWO_TOWER, find_live
 from retrieval.pseudo_source import find_teacher
+from retrieval.readers import export_reader
 from retrieval.reading import Reading
 from retrieval.setup import get_encoder, get_reranker
 from retrieval.training_data import training_texts
-from retrieval.training_sources import PSEUDO, is_rated
+from retrieval.training_sources import PSEUDO, is_rated, make_sample_pairs
 
 MADE_STRENGTH = 0.5  # of towers that learned from no query that people asked: more of it pleases who made them
 CANDIDATES = 40  # products found for a query that lists are made of
@@ -182,13 +183,14 @@ class CrossEncoderLearner:
             recorder.tell_phase("asking the teacher")
             lists = self._keep_answers(name, lists)
         recorder.tell_phase("learning")
+        pairs = make_sample_pairs()
         learned = cross_encoder.train(
             lesson.base,
             lists,
             self.settings,
             lesson.folder / "alone" if other else lesson.folder,
             on_step=lambda step: recorder.add_step(step.number, step.total, step.loss),
-            on_reading=lambda step, reader: on_round(step, lambda court: self._score(court, reader)),
+            on_reading=lambda step, reader: on_round(step, lambda court: self._score(court, reader.measured(pairs))),
             is_cancelled=recorder.is_cancelled,
         )
         if other and not (lesson.folder / "adapter").is_dir():
@@ -229,7 +231,7 @@ class CrossEncoderLearner:
 
     def _ask(self, name: str, lists: Sequence[GradedList]) -> Iterable[list[float]]:
         """Yield the teacher's scores of each list."""
-        teacher = load_reranker(export_reranker(registry.resolve(name), live.MODELS_DIR))
+        teacher = load_reranker(export_reader(registry.resolve(name), live.MODELS_DIR))
         for done, one in enumerate(lists):
             self.lesson.recorder.go_on(done, len(lists))
             yield teacher.score(one.query, [("", text) for text in one.texts]).tolist()
@@ -241,7 +243,7 @@ class CrossEncoderLearner:
         reading = Reading(get_reranker(), champion.rerank_depth, champion.rerank_blend)
         return court.score(get_encoder(), reading, self.lesson.recorder.go_on)
 
-    def _score(self, court: Court, reader: Teacher) -> Mapping[str, Floats]:
+    def _score(self, court: Court, reader: Reranker) -> Mapping[str, Floats]:
         return court.score(get_encoder(), Reading(reader, *self.reading), self.lesson.recorder.go_on)
 
     def describe(self) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from retrieval.engine.exported import EncoderError
 from retrieval.engine.rerank import CrossEncoderReranker
 from retrieval.engine.text import embedding_text
 from retrieval.generations import get_analyzer
-from retrieval.indexing import export_for_searches
 from retrieval.learning.calibration import calibrate
 from retrieval.learning.memory_search import MemorySearch
 from retrieval.learning.mixing import TrainingDataError
 from retrieval.learning.negatives import build_corpus
 from retrieval.learning.pseudo_labels import label_queries
 from retrieval.live import MODELS_DIR
+from retrieval.readers import export_for_searches
 from retrieval.setup import get_encoder, get_reranker
 from retrieval.training_sources import PSEUDO, Amounts, Gathered, ask_sample, gather_catalogue
 

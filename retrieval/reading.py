@@ -7,16 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrieval.engine.fusion import order_by_blend, share_of_codes, soften_blend
+from retrieval.engine.pipeline import Reranker
 from retrieval.engine.text import full_text
 from retrieval.engine.types import Ids, Ranking
-from retrieval.learning.negatives import Corpus, Teacher
+from retrieval.learning.negatives import Corpus
 
 
 @dataclass(frozen=True)
 class Reading:
     """A cross-encoder and how much of it counts: none leaves the order as it is."""
 
-    reranker: Teacher | None = None
+    reranker: Reranker | None = None
     depth: int = 0
     blend: float = 0.0
 
@@ -32,5 +33,5 @@ def read_again(text: str, ranking: Ranking, corpus: Corpus, reading: Reading) ->
         texts.append((document.content_hash, full_text(document)))
     scores = reading.reranker.score(text, texts).astype(np.float64)
     blend = soften_blend(reading.blend, share_of_codes(corpus.weigh_tokens(text)))
-    order = order_by_blend(ranking.scores[:depth].astype(np.float64), scores, blend)
+    order = order_by_blend(ranking.scores[:depth].astype(np.float64), scores, blend, reading.reranker.span)
     return np.concatenate([found[:depth][order], found[depth:]])

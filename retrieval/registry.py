@@ -91,16 +91,17 @@ def resolve(name: str) -> str:
 def prepare(version: ModelVersion, *, quantize_with: Sequence[tuple[str, str]] = ()) -> Path:
     """Return the folder of the version in the engine's form, made unless it is there, and note what it is.
 
-    `quantize_with`: as `export_reranker` has it; the row goes on naming the float one. Brings torch.
+    `quantize_with`: as `export_reader` has it; the row goes on naming the float one. Brings torch.
     """
-    from retrieval.learning.export import export_encoder, export_reranker
+    from retrieval.learning.export import export_encoder
     from retrieval.live import MODELS_DIR
+    from retrieval.readers import export_reader
 
     name = str(folder_of(version.name))
     if version.kind == "two-tower":
         folder = export_encoder(name, MODELS_DIR)
     else:
-        folder = export_reranker(name, MODELS_DIR, quantize_with=quantize_with)
+        folder = export_reader(name, MODELS_DIR, quantize_with=quantize_with)
     if not quantize_with and version.exported != folder.name:
         version.exported = folder.name
         version.save(update_fields=["exported"])

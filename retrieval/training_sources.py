@@ -19,7 +19,7 @@ from retrieval.engine.text import full_text, normalize
 from retrieval.engine.types import Document
 from retrieval.evaluation.judgements import JudgementsError
 from retrieval.judgement_files import in_batches, read_ratings
-from retrieval.learning.examples import LabelledQuery
+from retrieval.learning.examples import JudgedPair, LabelledQuery
 from retrieval.learning.made_queries import MOST_POSITIVES, make_queries
 from retrieval.learning.mixing import TrainingDataError
 from retrieval.models import JudgementSet
@@ -200,9 +200,12 @@ def to_sample_document(product_id: int, product: SampleProduct) -> Document:
 
 
 @lru_cache(maxsize=1)
-def make_sample_pairs(count: int = 128, seed: int = 1) -> list[tuple[str, str]]:
+def make_sample_pairs(count: int = 128, seed: int = 1) -> list[JudgedPair]:
     """Return queries of the sample shop with whole texts of its products, half of them answers. Always the same."""
     found = gather_sample(seed, Amounts(sample_products=5 * count, sample_queries=count))
     queries, product_ids, rng = found.queries[:count], sorted(found.documents), random.Random(f"pairs-{seed}")
     chosen = [rng.choice(query.positives if rng.random() < 0.5 else product_ids) for query in queries]
-    return [(query.text, full_text(found.documents[one])) for query, one in zip(queries, chosen, strict=True)]
+    return [
+        JudgedPair(query.text, full_text(found.documents[one]), one in query.positives)
+        for query, one in zip(queries, chosen, strict=True)
+    ]

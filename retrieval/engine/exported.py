@@ -33,6 +33,7 @@ class ModelCard:
     towers: str = "tied"  # untied: queries have a network of their own, in QUERY_TOWER
     precision: str = "float"  # or int8
     pair_ms: float = 0.0  # milliseconds a cross-encoder takes for one of many long pairs, on the machine it was made on
+    span: float = 0.0  # how far apart a cross-encoder scores what answers a query from what does not; 0: not known
 
     def write(self, folder: Path) -> None:
         (folder / CARD).write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")

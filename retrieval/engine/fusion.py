@@ -165,12 +165,17 @@ def soften_blend(blend: float, code_share: float) -> float:
     return blend * (1 - code_share**2)
 
 
-def order_by_blend(fused: Floats, scores: Floats, blend: float) -> npt.NDArray[np.intp]:
+def order_by_blend(fused: Floats, scores: Floats, blend: float, span: float = 0.0) -> npt.NDArray[np.intp]:
     """Return the order, best first, when `blend` of each product's score is the reranker's and the rest fusion's.
 
-    Both are moved to 0 to 1 over these products; ties keep their order.
+    `span`: how far apart the reranker's scores of right and wrong products usually are. Where it is known, scores are
+    told in it and fusion's relative to the best, so that a reranker to which all are alike changes little. Where it is
+    0, both are moved to 0 to 1 over these products. Ties keep their order.
     """
-    blended = blend * scale_to_range(scores) + (1 - blend) * scale_to_range(fused)
+    if span:
+        blended = blend * scores / span + (1 - blend) * fused / max(float(fused.max(initial=0.0)), 1e-9)
+    else:
+        blended = blend * scale_to_range(scores) + (1 - blend) * scale_to_range(fused)
     return np.argsort(-blended, kind="stable")
 
 

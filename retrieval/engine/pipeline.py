@@ -33,6 +33,11 @@ class QueryEncoder(Protocol):
 
 
 class Reranker(Protocol):
+    @property
+    def span(self) -> float:
+        """How far apart its scores of right and wrong products usually are, 0 where that is not known."""
+        ...
+
     def score(self, query: str, documents: Sequence[tuple[str, str]]) -> Scores: ...
 
 
@@ -237,9 +242,8 @@ class Pipeline:
             documents = [texts.get(product_id, ("", "")) for product_id in product_ids[:depth].tolist()]
             scores = self.reranker.score(text, documents).astype(np.float64)
             table.rerank[:depth] = scores
-            order[:depth] = fusion.order_by_blend(
-                table.fused[:depth], scores, fusion.soften_blend(blend, evidence.code_share)
-            )
+            blend = fusion.soften_blend(blend, evidence.code_share)
+            order[:depth] = fusion.order_by_blend(table.fused[:depth], scores, blend, self.reranker.span)
         return order
 
     @property

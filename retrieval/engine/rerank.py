@@ -58,6 +58,7 @@ class CrossEncoderReranker:
         self._network = Network(folder, "cross-encoder", threads=threads, precision=precision)
         self._cache = RerankCache() if cache is None else cache
         self.model_version = self._network.card.version
+        self.span = self._network.card.span
 
     def score(self, query: str, documents: Sequence[tuple[str, str]]) -> Scores:
         """Return one score per (content hash, text), float32 of shape (len(documents),), higher is better.

@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 
 from retrieval.engine.text import full_text
 from retrieval.engine.types import Document, Scores
-from retrieval.learning.examples import LabelledQuery
+from retrieval.learning.examples import JudgedPair, LabelledQuery
 from retrieval.learning.negatives import Teacher, find_wrong
 
 Drawn = TypeVar("Drawn")
@@ -37,6 +37,15 @@ class CalibratedTeacher:
     def score(self, query: str, documents: Sequence[tuple[str, str]]) -> Scores:
         scores: Scores = (self.slope * self.teacher.score(query, documents) + self.offset).astype(np.float32)
         return scores
+
+
+def measure_span(reader: Teacher, pairs: Sequence[JudgedPair]) -> float:
+    """Return how far the mean score of right pairs lies above that of wrong ones, 0 where it does not."""
+    scores = np.array([reader.score(pair.query, [("", pair.text)])[0] for pair in pairs], np.float64)
+    is_right = np.array([pair.is_right for pair in pairs], bool)
+    if is_right.all() or not is_right.any():
+        return 0.0
+    return max(float(scores[is_right].mean() - scores[~is_right].mean()), 0.0)
 
 
 def calibrate(

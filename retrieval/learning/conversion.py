@@ -21,6 +21,8 @@ from retrieval.engine.exported import NETWORK, QUERY_TOWER, TOKENIZER, EncoderEr
 from retrieval.engine.network import count_cores
 from retrieval.engine.rerank import CrossEncoderReranker
 from retrieval.learning.adapters import load_cross_encoder, load_two_tower, quiet
+from retrieval.learning.calibration import measure_span
+from retrieval.learning.examples import JudgedPair
 from retrieval.learning.sources import Side, is_untied
 
 TEXTS = ["a first text of a few words", "another", "the third is longer than both, so that they are padded " * 4]
@@ -67,13 +69,21 @@ class PairScorer(torch.nn.Module):
 
 
 def convert(
-    kind: str, source: Path, folder: Path, *, base: str, version: str, quantize_with: Sequence[Pair] = ()
+    kind: str,
+    source: Path,
+    folder: Path,
+    *,
+    base: str,
+    version: str,
+    quantize_with: Sequence[Pair] = (),
+    measure_with: Sequence[JudgedPair] = (),
 ) -> None:
     """Write the network, tokenizer and card of the model in `source` to `folder`.
 
     `kind`: two-tower or cross-encoder. Of untied towers that for queries goes to a folder within. `quantize_with`:
     pairs of a query and a product's text, with which a cross-encoder's weights and activations become int8.
-    Raises EncoderError when the model cannot be loaded or converted.
+    `measure_with`: pairs that tell how far apart it scores right and wrong. Raises EncoderError when the model cannot
+    be loaded or converted.
     """
     with quiet(), torch.inference_mode():
         try:
@@ -88,17 +98,17 @@ def convert(
     card = ModelCard(kind=kind, base=base, version=version, **facts)
     card.write(folder)
     if kind == "cross-encoder":
-        replace(card, pair_ms=time_pair(folder)).write(folder)
+        reader = CrossEncoderReranker(folder)
+        replace(card, pair_ms=time_pair(reader), span=round(measure_span(reader, measure_with), 4)).write(folder)
 
 
-def time_pair(folder: Path) -> float:
+def time_pair(reader: CrossEncoderReranker) -> float:
     """Return the milliseconds that an exported cross-encoder takes for one of many long pairs, on all cores.
 
     The median of a few tries, by the clock or by the processor's time shared among the cores, whichever is less:
     what else runs on the machine only slows the clock.
     """
-    reader, cores = CrossEncoderReranker(folder), count_cores()
-    documents = [("", "word " * TIMED_TOKENS)] * TIMED_PAIRS
+    cores, documents = count_cores(), [("", "word " * TIMED_TOKENS)] * TIMED_PAIRS
 
     def read() -> float:
         clock, processor = perf_counter(), process_time()

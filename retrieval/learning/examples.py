@@ -47,6 +47,15 @@ class Split:
     left_out: list[LabelledQuery] = field(default_factory=list)  # too like a held-out query to learn from
 
 
+@dataclass(frozen=True, slots=True)
+class JudgedPair:
+    """A query with the whole text of a product that answers it, or does not."""
+
+    query: str
+    text: str
+    is_right: bool
+
+
 def split_queries(
     queries: Iterable[LabelledQuery], analyzer: Analyzer, *, held_out: float = 0.2, seed: int = 1
 ) -> Split:

@@ -6,12 +6,14 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from retrieval.engine.exported import REGISTER, is_complete, name_of_key, read_register, register_key
 from retrieval.learning import sources
+from retrieval.learning.examples import JudgedPair
 
 Pair = tuple[str, str]
 
@@ -26,28 +28,38 @@ def export_encoder(name: str, models_dir: Path) -> Path:
     return _export("two-tower", name, models_dir)
 
 
-def export_reranker(name: str, models_dir: Path, *, quantize_with: Sequence[Pair] = ()) -> Path:
+def export_reranker(
+    name: str, models_dir: Path, *, quantize_with: Sequence[Pair] = (), measure_with: Sequence[JudgedPair] = ()
+) -> Path:
     """Return the folder of cross-encoder `name` (one label, or two) in the engine's form, made unless it is there.
 
     `quantize_with`: pairs of a query and a product's text, some hundred of the kind it will read; with them the
-    model becomes int8, a version of its own beside the other. Otherwise as `export_encoder`.
+    model becomes int8, a version of its own beside the other. `measure_with`: pairs that tell how far apart it scores
+    right and wrong, which is not known without. Otherwise as `export_encoder`.
     """
-    return _export("cross-encoder", name, models_dir, quantize_with)
+    return _export("cross-encoder", name, models_dir, quantize_with, measure_with)
 
 
-def _export(kind: str, name: str, models_dir: Path, quantize_with: Sequence[Pair] = ()) -> Path:
+def _export(
+    kind: str,
+    name: str,
+    models_dir: Path,
+    quantize_with: Sequence[Pair] = (),
+    measure_with: Sequence[JudgedPair] = (),
+) -> Path:
     source = sources.resolve_model(name)
     precision = "int8" if quantize_with else "float"
     with _lock(models_dir):
         key = register_key(kind, name, precision)
-        pairs = repr(list(quantize_with)) if quantize_with else ""
+        pairs = "".join(repr(list(each)) for each in (quantize_with, measure_with) if each)
         snapshot = f"{key}@{sources.stamp(source)}{_digest(pairs)}"
         version = read_register(models_dir).get(snapshot)
         if version is None or not is_complete(models_dir / version):
             local, base = sources.fetch(source), sources.base_name(name)
             version = sources.name_version(local, kind, base if precision == "float" else f"{base}-int8", more=pairs)
             if not is_complete(models_dir / version):
-                _convert(kind, local, models_dir / version, base, quantize_with)
+                options = {"quantize_with": quantize_with, "measure_with": measure_with}
+                _convert(kind, local, models_dir / version, base, options)
         _register(models_dir, {key: version, snapshot: version})
     return models_dir / version
 
@@ -69,7 +81,7 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest() if text else ""
 
 
-def _convert(kind: str, source: Path, folder: Path, base: str, quantize_with: Sequence[Pair]) -> None:
+def _convert(kind: str, source: Path, folder: Path, base: str, options: Mapping[str, Any]) -> None:
     """Fill a folder beside and then rename it: nobody sees half a model."""
     from retrieval.learning import conversion  # brings torch
 
@@ -77,7 +89,7 @@ def _convert(kind: str, source: Path, folder: Path, base: str, quantize_with: Se
     for leftover in (*folder.parent.glob(".unfinished-*"), folder):  # of exports that were killed: we hold the lock
         shutil.rmtree(leftover, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    conversion.convert(kind, source, unfinished, base=base, version=folder.name, quantize_with=quantize_with)
+    conversion.convert(kind, source, unfinished, base=base, version=folder.name, **options)
     unfinished.rename(folder)
 
 

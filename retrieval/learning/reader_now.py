@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from retrieval.engine.types import Scores
+from retrieval.learning.calibration import measure_span
 from retrieval.learning.devices import computes_in_bf16
+from retrieval.learning.examples import JudgedPair
 
 Collate = Callable[[list[dict[str, Any]]], Mapping[str, torch.Tensor]]
 
@@ -21,6 +23,11 @@ class ReaderNow:
 
     model: Any
     collate: Collate
+    span: float = 0.0  # as of `ModelCard`
+
+    def measured(self, pairs: Sequence[JudgedPair]) -> ReaderNow:
+        """Return the reader with the span that it has on these pairs now."""
+        return replace(self, span=measure_span(self, pairs))
 
     def score(self, query: str, documents: Sequence[tuple[str, str]]) -> Scores:
         """Return the logit of each (content hash, text), float32 of shape (len(documents),), higher is better."""

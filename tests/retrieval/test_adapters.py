@@ -350,6 +350,7 @@ def test_an_int8_model_is_a_version_of_its_own_that_scores_nearly_the_same(tmp_p
     left, right = (CrossEncoderReranker(folder, precision="f32").score("mug", DOCUMENTS) for folder in (whole, small))
     assert np.allclose(left, right, atol=0.2)
     assert export_reranker(str(source), tmp_path / "models", quantize_with=PAIRS[:10]) != small
+    assert ModelCard.read(small).span == 0.0  # not measured
     assert capsys.readouterr().out == ""
 
 

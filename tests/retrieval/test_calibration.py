@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.learning.calibration import calibrate, fit_log_odds
-from retrieval.learning.examples import LabelledQuery
+from retrieval.learning.calibration import calibrate, fit_log_odds, measure_span
+from retrieval.learning.examples import JudgedPair, LabelledQuery
 from tests.fakes import make_document
 
 DOCUMENTS = {number: make_document(number, "right" if number <= 10 else "wrong") for number in range(1, 41)}
@@ -70,3 +70,16 @@ def test_products_of_another_shop_are_not_called_wrong():
 
     assert calibrate(Heard(1.0, 0.0), QUERIES, DOCUMENTS | sample, seed=1)
     assert not any(text.startswith("right of the sample shop") for text in asked)
+
+
+PAIRS = [JudgedPair("mug", text, text.startswith("right")) for text in ("right one", "right two", "wrong one")]
+
+
+@pytest.mark.parametrize(("right", "wrong", "span"), [(0.7, -0.5, 1.2), (11.0, -9.0, 20.0), (0.0, 1.0, 0.0)])
+def test_a_reader_s_span_is_how_far_right_lies_above_wrong(right, wrong, span):
+    assert measure_span(Opinion(right, wrong), PAIRS) == pytest.approx(span)
+
+
+@pytest.mark.parametrize("pairs", [[], PAIRS[:2], PAIRS[2:]])
+def test_without_right_and_wrong_pairs_no_span_is_known(pairs):
+    assert measure_span(Opinion(1.0, 0.0), pairs) == 0.0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from retrieval.engine.fusion import Evidence, fuse, merge_candidates, share_of_codes, soften_blend
+from retrieval.engine.fusion import Evidence, fuse, merge_candidates, order_by_blend, share_of_codes, soften_blend
 from retrieval.engine.types import EngineError, Ranking
 
 LEXICAL = Ranking(np.array([3, 2]), np.array([12.0, 6.0], np.float32))
@@ -83,3 +83,22 @@ def test_a_reranker_counts_less_where_the_query_is_a_code(code_share, blend):
 def test_tokens_with_digits_count_as_codes_by_their_weight():
     assert share_of_codes({"canon": 2.0, "p1005": 6.0}) == 0.75
     assert share_of_codes({"printer": 2.0}) == share_of_codes({}) == 0
+
+
+FUSED, SCORES = np.array([1.0, 0.9, 0.8, 0.3]), np.array([0.1, 0.2, 0.1, 0.0])
+
+
+def test_a_reranker_of_unknown_span_uses_all_of_the_range_of_what_it_read():
+    assert order_by_blend(FUSED, SCORES, 0.6).tolist() == [1, 0, 2, 3]
+    assert order_by_blend(FUSED, 100 * SCORES, 0.6).tolist() == [1, 0, 2, 3]
+
+
+@pytest.mark.parametrize(("span", "order"), [(2.0, [0, 1, 2, 3]), (0.2, [1, 0, 2, 3])])
+def test_scores_that_hardly_differ_for_the_reranker_s_usual_span_change_nothing(span, order):
+    assert order_by_blend(FUSED, SCORES, 0.5, span).tolist() == order
+    assert order_by_blend(7 * FUSED, 3 * SCORES, 0.5, 3 * span).tolist() == order  # whatever their units
+
+
+def test_a_span_needs_no_products_and_no_fused_score_above_zero():
+    assert order_by_blend(FUSED[:0], SCORES[:0], 0.5, 1.0).tolist() == []
+    assert order_by_blend(np.zeros(4), SCORES, 0.5, 1.0).tolist() == [1, 0, 2, 3]

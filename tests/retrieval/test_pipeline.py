@@ -181,6 +181,8 @@ def test_without_an_encoder_words_alone_are_searched(shop):
 
 def test_reranker_reorders_the_best_and_is_explained(tmp_path):
     class PreferBlue:
+        span = 0.0
+
         def score(self, query, documents):
             return np.array([float("Blue" in text) for _, text in documents], np.float32)
 
@@ -191,6 +193,8 @@ def test_reranker_reorders_the_best_and_is_explained(tmp_path):
 
 
 class PreferLong:
+    span = 0.0
+
     def score(self, query, documents):
         return np.array([len(text.partition(".")[0]) for _, text in documents], np.float32)
 

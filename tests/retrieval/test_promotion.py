@@ -24,6 +24,7 @@ from retrieval.engine.config import SearchConfig, get_config
 from retrieval.engine.exported import ModelCard
 from retrieval.engine.index import GenerationStore
 from retrieval.engine.types import EngineError, IndexUnavailable, Query
+from retrieval.learning.calibration import measure_span
 from retrieval.learning.export import export_reranker
 from retrieval.live import CROSS_ENCODER, MODELS_DIR, TWO_TOWER, find_live
 from retrieval.models import IndexBuild, ModelVersion
@@ -427,4 +428,8 @@ def test_the_reranker_of_the_settings_is_quantised_by_the_sample_shop_once(live,
     make_product("Blue mug")
     indexing.export_models()  # another catalogue, the same model
     assert find_live(CROSS_ENCODER) == served
-    assert make_sample_pairs() == make_sample_pairs.__wrapped__()
+    pairs = make_sample_pairs()
+    assert pairs == make_sample_pairs.__wrapped__()
+    judge = setup.get_reranker()
+    assert judge is not None
+    assert judge.span == pytest.approx(measure_span(judge, pairs), abs=0.01)
