@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,7 @@ from retrieval.readers import export_reader
 from retrieval.reading import Reading
 from retrieval.setup import get_encoder, get_reranker
 from retrieval.training_data import training_texts
+from retrieval.training_settings import split_names
 from retrieval.training_sources import PSEUDO, is_rated, make_sample_pairs
 
 MADE_STRENGTH = 0.5  # of towers that learned from no query that people asked: more of it pleases who made them
@@ -174,7 +175,7 @@ class CrossEncoderLearner:
 
     def train(self, on_round: OnRound) -> None:
         lesson, recorder = self.lesson, self.lesson.recorder
-        other = self._find_other()  # known to be wrong before anything is learned
+        others = list(self._find_others())  # known to be wrong before anything is learned
         recorder.tell_phase("finding candidates")
         candidates = self._keep("candidates", self._find_candidates)
         recorder.tell_phase("making lists")
@@ -188,22 +189,20 @@ class CrossEncoderLearner:
             lesson.base,
             lists,
             self.settings,
-            lesson.folder / "alone" if other else lesson.folder,
+            lesson.folder / "alone" if others else lesson.folder,
             on_step=lambda step: recorder.add_step(step.number, step.total, step.loss),
             on_reading=lambda step, reader: on_round(step, lambda court: self._score(court, reader.measured(pairs))),
             is_cancelled=recorder.is_cancelled,
         )
-        if other and not (lesson.folder / "adapter").is_dir():
-            average_adapters([learned, other], lesson.folder / "adapter")
+        if others and not (lesson.folder / "adapter").is_dir():
+            average_adapters([learned, *others], lesson.folder / "adapter")
 
-    def _find_other(self) -> Path | None:
-        """Return the adapter that what is learned is to be averaged with, if any."""
-        name = self.lesson.settings.get("average")
-        if not name:
-            return None
-        folder = find_tower(fetch(resolve_model(registry.resolve(name))))
-        check_averageable(folder, self.lesson.base)
-        return folder
+    def _find_others(self) -> Iterator[Path]:
+        """Yield the adapters that what is learned is to be averaged with."""
+        for name in split_names(self.lesson.settings.get("average", "")):
+            folder = find_tower(fetch(resolve_model(registry.resolve(name))))
+            check_averageable(folder, self.lesson.base)
+            yield folder
 
     def _keep_answers(self, name: str, lists: Sequence[GradedList]) -> list[GradedList]:
         """Return the lists with the teacher's scores for targets."""

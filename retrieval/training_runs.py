@@ -24,7 +24,7 @@ from retrieval.models import JudgementSet, ModelVersion, TrainingRun
 from retrieval.models.learning import INTERRUPTED_AFTER
 from retrieval.registry import folder_of, resolve
 from retrieval.training_data import default_sources
-from retrieval.training_settings import TrainingRefused, check_settings
+from retrieval.training_settings import TrainingRefused, check_settings, split_names
 from retrieval.training_sources import CATALOGUE, FILE, JUDGEMENTS, NAMES, PSEUDO, SAMPLE
 
 logger = logging.getLogger(__name__)
@@ -55,14 +55,14 @@ def create_training(
 
 def _check_models(settings: Mapping[str, Any]) -> None:
     """Raise TrainingRefused for a model that is named and not there; what may be on the hub is seen when it is used."""
-    for name in ("base", "teacher", "average"):
-        if model := settings.get(name):
-            try:
-                found = resolve_model(resolve(model))
-            except EncoderError as error:
-                raise TrainingRefused(f"{name}: {error}") from error
-            if name == "average" and isinstance(found, str):
-                raise TrainingRefused(f"average={model!r}, expected a version or a folder; see: manage.py models list")
+    named = [(name, settings[name]) for name in ("base", "teacher") if settings.get(name)]
+    for name, model in named + [("average", model) for model in split_names(settings.get("average", ""))]:
+        try:
+            found = resolve_model(resolve(model))
+        except EncoderError as error:
+            raise TrainingRefused(f"{name}: {error}") from error
+        if name == "average" and isinstance(found, str):
+            raise TrainingRefused(f"average={model!r}, expected a version or a folder; see: manage.py models list")
 
 
 def _check_name(settings: Mapping[str, Any]) -> None:

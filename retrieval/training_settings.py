@@ -82,7 +82,7 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         ),
         "layers": Setting(list, "layers of the base that are kept, from 0"),
         "teacher": Setting(str, "cross-encoder whose scores are learned: a version, a folder or a hub name"),
-        "average": Setting(str, "version, of other seed and same base, to average with: better than either alone"),
+        "average": Setting(str, "versions of other seeds and the same base to average with, such as first,second"),
         "rerank_depth": Setting(int, "products it is to read for each search", 2, 200),
         "rerank_blend": Setting(float, "its share in their score", 0.0, 1.0),
     },
@@ -108,6 +108,11 @@ def check_settings(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     if (cleaned.get("loss") == "distilled") != bool(cleaned.get("teacher")):
         raise TrainingRefused("loss 'distilled' learns from a teacher, and only it does: name both, or neither")
     return cleaned
+
+
+def split_names(text: str) -> list[str]:
+    """Return the names that commas part."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _to_layers(name: str, value: Any) -> list[int]:

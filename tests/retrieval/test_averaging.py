@@ -63,6 +63,20 @@ def test_the_average_of_an_adapter_with_itself_is_itself(base, tmp_path):
         torch.testing.assert_close(weight, weights_of(first)[name], atol=2e-3, rtol=2e-3)
 
 
+@pytest.mark.parametrize("rank", [3, 20])  # 40 is more than the model's matrices have
+def test_of_many_the_most_of_what_they_change_is_kept_in_twice_the_rank_of_one(base, tmp_path, rank):
+    folders = [make_adapter(base, tmp_path / f"seed-{seed}", rank=rank, alpha=3, seed=seed) for seed in (1, 2, 3)]
+    averaged = average_adapters(folders, tmp_path / "all")
+    assert json.loads((averaged / "adapter_config.json").read_text())["r"] == 2 * rank
+    found, plain = weights_of(averaged), weights_of(Path(base))
+    for name, weight in found.items():
+        if name in plain and weight.ndim == 2 and "classifier" not in name:
+            change = torch.stack([weights_of(folder)[name] for folder in folders]).mean(dim=0) - plain[name]
+            left, values, right = torch.linalg.svd(change, full_matrices=False)
+            nearest = left[:, : 2 * rank] * values[: 2 * rank] @ right[: 2 * rank]  # Eckart and Young 1936
+            torch.testing.assert_close(weight - plain[name], nearest, atol=2e-3, rtol=2e-3)
+
+
 def test_adapters_of_another_kind_are_refused_by_name(base, tmp_path):
     first, other = make_adapter(base, tmp_path / "first"), make_adapter(base, tmp_path / "other", max_tokens=8)
     with pytest.raises(EncoderError, match=r"first and .*other differ in layers or max_tokens"):

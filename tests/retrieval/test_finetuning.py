@@ -186,22 +186,24 @@ def test_a_cross_encoder_learns_from_a_teacher(learning_shop, reader):
 
 
 @pytest.mark.filterwarnings(PEFT_SAYS)
-def test_a_cross_encoder_is_averaged_with_one_of_another_seed(learning_shop, reader):
-    run_training(begin("cross-encoder", base=reader, name="first"))
-    run = begin("cross-encoder", base=reader, average="first", seed=2)
+def test_a_cross_encoder_is_averaged_with_those_of_other_seeds(learning_shop, reader):
+    for name, seed in (("first", 1), ("second", 3)):
+        run_training(begin("cross-encoder", base=reader, name=name, seed=seed))
+    run = begin("cross-encoder", base=reader, average="first, second", seed=2)
     run = run_training(run, is_cancelled=stop_at_step(run, 2))
     assert run.state == "cancelled"
     run = go_on(run)
     assert (run.state, run.error) == ("finished", "")
     names = ModelVersion.objects.order_by("pk").values_list("name", flat=True)
     settings = [json.loads((folder_of(name) / "adapter" / "adapter_config.json").read_text()) for name in names]
-    assert [one["r"] for one in settings] == [4, 8]
+    assert [one["r"] for one in settings] == [4, 4, 8]
 
 
 @pytest.mark.parametrize(
     ("name", "model", "told"),
     [
         ("average", "nobody/knows", r"average='nobody/knows', expected a version or a folder"),
+        ("average", "./x,/no/folder", r"average: there is no model folder './x'"),
         ("average", "/no/folder", r"average: there is no model folder '/no/folder'"),
         ("teacher", "./none", r"teacher: there is no model folder './none'"),
         ("base", "~nobody/x", r"base: there is no model folder '~nobody/x'"),
