@@ -5,6 +5,7 @@ VENV ?= .venv
 PROFILE ?= embedded
 TRAIN = SEARCHSITE_DATA_DIR=$(abspath var/train-default) DATABASE_URL= SEARCHSITE_RERANKER=none $(BIN)/python manage.py
 DEFAULT_RERANKER = --source sample --base default --sample-products 25000 --sample-queries 12000 --steps 1200 --rerank-depth 30 --rerank-blend 0.65 $(if $(shell command -v g++),--compile)
+DEFAULT_TOWERS = --source sample --base default --sample-products 20000 --sample-queries 12000 --rounds 2 --steps 25 --batch-size 256 --max-tokens 48
 BIN := $(VENV)/bin
 export PYTHONUNBUFFERED := 1
 
@@ -50,15 +51,17 @@ fix: $(VENV)/installed-dev ## Mend what style checks can mend
 bench: $(VENV)/installed-dev ## Measure and rewrite the tables in README and docs (ARGS names which)
 	$(BIN)/python -m bench.run $(ARGS)
 
-train-default: $(VENV)/installed ## Train the reranker that comes with the project anew, on the sample shop (an hour; more without g++)
+train-default: $(VENV)/installed ## Train the models that come with the project anew, on the sample shop (an hour; more without g++)
 	rm -rf var/train-default
 	$(TRAIN) migrate --verbosity 0
 	$(TRAIN) train_reranker --name default-reranker-1 $(DEFAULT_RERANKER)
 	$(TRAIN) train_reranker --name default-reranker-2 --seed 2 $(DEFAULT_RERANKER)
 	$(TRAIN) train_reranker --name default-reranker --seed 3 --average default-reranker-1,default-reranker-2 $(DEFAULT_RERANKER)
-	rm -rf retrieval/learning/built_in/default-reranker
+	$(TRAIN) finetune --name default-towers $(DEFAULT_TOWERS)
 	mkdir -p retrieval/learning/built_in
-	cp -r var/train-default/models/versions/default-reranker retrieval/learning/built_in/
+	for name in default-reranker default-towers; do \
+		rm -rf retrieval/learning/built_in/$$name && \
+		cp -r var/train-default/models/versions/$$name retrieval/learning/built_in/ || exit; done
 
 loop: $(VENV)/installed ## Go once around the whole loop: simulated clicks, a model from them, tests, promotion
 	rm -rf var/loop

@@ -1,4 +1,4 @@
-"""A shop of some departments of the sample shop, what its people would rate there, and a model of all the others."""
+"""A shop of some departments of the sample shop, what its people would rate there, and models of all the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import json
 import random
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -18,15 +18,16 @@ from bench.shops import FOLDER, Shop, fill, serve, wait_for
 from retrieval.learning.examples import find_alike
 
 SEED, DEPARTMENTS = 3, 5
-RATED, SHOWN = 80, 10  # queries, and products rated of each
-BASE = "other-departments"
+RATED, SHOWN = 400, 10  # queries of which two products are rated, and products looked at for that
+KINDS = {"finetune": "other-towers", "train_reranker": "other-reranker"}  # by the command that trains it
 Grades = dict[str, dict[str, int]]  # by query and SKU
 
 
 def open_departments() -> tuple[Shop, Path]:
     """Return a new shop without a reranker and a file of its people's ratings.
 
-    What the search shows first for RATED queries is rated by the shop's truth; the other queries measure.
+    Of each of RATED queries they name a product that answers it, and grade the best of what the search shows that does
+    not, or else is another, both by the shop's truth; the other queries measure.
     """
     folder, rng = FOLDER / "departments", random.Random(SEED)
     shutil.rmtree(folder, ignore_errors=True)
@@ -37,10 +38,21 @@ def open_departments() -> tuple[Shop, Path]:
     rated = {key: queries.pop(key) for key in rng.sample(sorted(queries), RATED)}
     write_measured(folder, queries, rated, grades)
     shop = fill(open_shop("departments", folder))
-    shown = zip(rated.items(), show_first(shop, list(rated.values())), strict=True)
-    ratings = [(text, sku, grades[key].get(sku, 0)) for (key, text), skus in shown for sku in skus]
+    shown = show_first(shop, list(rated.values()))
+    ratings = [
+        (text, sku, grades[key].get(sku, 0))
+        for (key, text), skus in zip(rated.items(), shown, strict=True)
+        for sku in choose_two(grades[key], skus, rng)
+    ]
     write_table(folder / "ratings.tsv", ("query", "sku", "grade"), ratings)
     return shop, folder / "ratings.tsv"
+
+
+def choose_two(grades: dict[str, int], shown: list[str], rng: random.Random) -> list[str]:
+    """Return an exact product drawn by chance, and the first one shown that is not exact, or else is another."""
+    named = rng.choice(sorted(sku for sku, grade in grades.items() if grade == 3))
+    others = [sku for sku in shown if sku != named]
+    return [named, *sorted(others, key=lambda sku: grades.get(sku, 0) == 3)[:1]]
 
 
 def open_shop(name: str, folder: Path) -> Shop:
@@ -48,14 +60,16 @@ def open_shop(name: str, folder: Path) -> Shop:
     return Shop(name, data, asked, qrels, products, {"SEARCHSITE_RERANKER": "none"})
 
 
-def make_base(options: Iterable[str]) -> Path:
-    """Return the archive of a reranker trained on the truth of all other departments, made once for these options."""
-    options = tuple(options)
-    digest = hashlib.blake2b(repr(options).encode(), digest_size=4).hexdigest()
+def make_bases(trainings: Mapping[str, str]) -> list[Path]:
+    """Return the archives of models trained on the truth of all other departments, made once for these options.
+
+    `trainings`: the options of each command of KINDS.
+    """
+    digest = hashlib.blake2b(repr(sorted(trainings.items())).encode(), digest_size=4).hexdigest()
     folder, rng = FOLDER / f"departments-others-{digest}", random.Random(SEED)
-    archive = folder / f"{BASE}.tar.gz"
-    if archive.exists():
-        return archive
+    archives = {command: folder / f"{KINDS[command]}.tar.gz" for command in trainings}
+    if all(archive.exists() for archive in archives.values()):
+        return list(archives.values())
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     whole = make_whole(folder)
@@ -64,9 +78,11 @@ def make_base(options: Iterable[str]) -> Path:
     rated = [(texts[key], sku, grade) for key, graded in grades.items() for sku, grade in graded.items()]
     write_table(folder / "ratings.tsv", ("query", "sku", "grade"), rated)
     shop = fill(open_shop("others", folder))
-    shop.manage("train_reranker", "--name", BASE, "--source", f"file:{folder / 'ratings.tsv'}", "--json", *options)
-    shop.manage("models", "export", BASE, str(archive))
-    return archive
+    for command, options in trainings.items():
+        source = ("--source", f"file:{folder / 'ratings.tsv'}")
+        shop.manage(command, "--name", KINDS[command], *source, "--json", *options.split())
+        shop.manage("models", "export", KINDS[command], str(archives[command]))
+    return list(archives.values())
 
 
 def make_whole(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Does learning pay? The default reranker, and two towers tuned without any rating, on ratings neither has seen."""
+"""Does learning pay? The models that come with the project, and towers tuned without ratings, on ratings unseen."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from bench.departments import BASE, make_base, open_departments
+from bench.departments import KINDS, make_bases, open_departments
 from bench.quality import CONDENSED, JUDGED, NDCG, Rankings, evaluate, evaluate_queries
 from bench.report import Claim, make_parts_option, run, with_ends
 from bench.search import WARM_UP, time_requests
@@ -20,14 +20,19 @@ from bench.shops import FOLDER, Shop, open_icecat, serve, wait_for
 from retrieval.evaluation.compare import estimate_means
 
 RECALL = "R(rel=3)@100"
+PLAIN = "as a new shop is"
+Bars = Mapping[tuple[str, str], str]  # by config and metric
 SHOWN = (NDCG, CONDENSED, JUDGED, RECALL)
 LEAST_JUDGED = 0.95
-READING = ("--rerank-depth", "40", "--rerank-blend", "0.7")
-BASE_TRAINING = ("--base", "default", "--steps", "300", *READING)
-DEPARTMENT_TRAINING = (
-    *("--source", "judgements:staff", "--source", "catalogue", "--catalogue-queries", "3000", "--base", BASE),
-    *("--steps", "300", *READING),
-)
+READING = "--rerank-depth 40 --rerank-blend 0.65"
+BASE_TRAININGS = {
+    "finetune": "--base default --rounds 2 --steps 25 --batch-size 256 --max-tokens 48",
+    "train_reranker": f"--base default --steps 300 {READING}",
+}
+DEPARTMENT_TRAININGS = {
+    "finetune": "--source judgements:staff --rounds 1 --steps 20 --batch-size 128 --max-tokens 48",
+    "train_reranker": f"--source judgements:staff --source catalogue --catalogue-queries 3000 --steps 300 {READING}",
+}
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[Claim]:
@@ -73,48 +78,76 @@ def measure_cold_start(arguments: argparse.Namespace) -> Iterator[Claim]:
     made = json.loads(shop.manage("finetune", "--json", *arguments.finetune.split()))
     yield Claim("cold start: training", (time.monotonic() - started) / 60, "min", "<= 45")
     shop.manage("models", "promote", made["version"], "--force")
-    yield from compare_rankings(before, evaluate_queries(shop, "dense", "hybrid"))
+    yield from compare_rankings("cold start", before, evaluate_queries(shop, "dense", "hybrid"), COLD_START_BARS)
 
 
-def compare_rankings(before: Rankings, after: Rankings) -> Iterator[Claim]:
+def measure_towers(arguments: argparse.Namespace) -> Iterator[Claim]:
+    """Yield what the two towers that come with the project find, beside those they began as."""
+    shop = copy_shop(open_icecat(), "icecat-default-towers")
+    before = evaluate_queries(shop, "dense", "hybrid")
+    shop.manage("models", "promote", "default-towers", "--force")
+    yield from compare_rankings("default towers", before, evaluate_queries(shop, "dense", "hybrid"), {})
+
+
+def compare_rankings(name: str, before: Rankings, after: Rankings, bars: Bars) -> Iterator[Claim]:
     """Yield the means of what was tuned, and the paired differences with the ends of their intervals."""
     for config, metrics in after.items():
         for metric in (NDCG, CONDENSED, RECALL):
-            yield Claim(f"cold start: {config}, {metric}", float(np.mean(metrics[metric])))
+            yield Claim(f"{name}: {config}, {metric}", float(np.mean(metrics[metric])))
     for config, metrics in after.items():
         for metric in (NDCG, CONDENSED, RECALL):
-            gains = np.array(metrics[metric]) - before[config][metric]
-            (interval,) = estimate_means(gains[:, None])
-            name = f"cold start: {config} tuned − as it was, {metric}"
-            yield from with_ends(name, interval, COLD_START_BARS.get((config, metric), ""))
+            gain = f"{name}: {config} tuned − as it was, {metric}"
+            yield from show_difference(gain, metrics[metric], before[config][metric], bars.get((config, metric), ""))
+
+
+def show_difference(name: str, after: Sequence[float], before: Sequence[float], bar: str = "") -> Iterator[Claim]:
+    """Yield the mean of the paired differences, and the ends of its interval."""
+    (interval,) = estimate_means((np.array(after) - before)[:, None])
+    yield from with_ends(name, interval, bar)
 
 
 def measure_departments(arguments: argparse.Namespace) -> Iterator[Claim]:
     """Yield what 800 ratings do for other queries of the same departments.
 
-    The training begins with a reranker that other departments have taught, as a new shop begins with one that comes
-    with the project.
+    It begins with models that other departments have taught, as a new shop begins with those that come with the
+    project.
     """
-    archive = make_base(BASE_TRAINING)
+    archives = make_bases(BASE_TRAININGS)
     shop, ratings = open_departments()
     yield Claim("departments: ratings", len(ratings.read_text(encoding="utf-8").splitlines()) - 1)
-    shop.manage("models", "import", str(archive))
-    shop.manage("models", "promote", BASE, "--force")
-    before = evaluate(shop, "hybrid", "hybrid-rerank")
-    yield from show_gain(before, "hybrid-rerank", "hybrid", NDCG, "", told="without any rating: ")
+    ndcgs = {PLAIN: evaluate_queries(shop, "hybrid")["hybrid"][NDCG]}
+    for archive in archives:
+        shop.manage("models", "import", str(archive))
+    for name in KINDS.values():
+        shop.manage("models", "promote", name, "--force")
+    ndcgs |= measure_both(shop, "without any rating")
     started = time.monotonic()
     shop.manage("import_judgements", "staff", "--file", str(ratings), "--json")
-    made = json.loads(shop.manage("train_reranker", "--json", *DEPARTMENT_TRAINING))
-    yield Claim("departments: training and judging", (time.monotonic() - started) / 60, "min", "<= 10")
-    shop.manage("models", "promote", made["version"], "--force")
-    found = evaluate(shop, "hybrid", "hybrid-rerank")
-    yield from show_means(shop, found)
-    yield from show_gain(found, "hybrid-rerank", "hybrid", NDCG, ">= 0.05", told="with 800 ratings: ")
+    for command, options in DEPARTMENT_TRAININGS.items():
+        made = json.loads(shop.manage(command, "--base", KINDS[command], "--json", *options.split()))
+        shop.manage("models", "promote", made["version"], "--force")
+    yield Claim("departments: training, judging, embedding", (time.monotonic() - started) / 60, "min", "<= 10")
+    ndcgs |= measure_both(shop, "with 800 ratings")
+    yield Claim("departments: queries", len(ndcgs[PLAIN]))
+    for name, found in ndcgs.items():
+        yield Claim(f"departments: {name}, {NDCG}", float(np.mean(found)))
+        if name != PLAIN:
+            bar = ">= 0.05" if name == "with 800 ratings: hybrid-rerank" else ""
+            yield from show_difference(f"{name} − {PLAIN}, {NDCG}", found, ndcgs[PLAIN], bar)
+    for config in ("hybrid", "hybrid-rerank"):
+        gained = ndcgs[f"with 800 ratings: {config}"], ndcgs[f"without any rating: {config}"]
+        yield from show_difference(f"{config} with 800 ratings − without any, {NDCG}", *gained)
+
+
+def measure_both(shop: Shop, told: str) -> dict[str, list[float]]:
+    """Return nDCG@10 of each query with the models that serve, with and without the reranker."""
+    found = evaluate_queries(shop, "hybrid", "hybrid-rerank")
+    return {f"{told}: {config}": metrics[NDCG] for config, metrics in found.items()}
 
 
 # Within 45 minutes on two cores without bf16.
 COLD_START_TRAINING = "--catalogue-queries 1500 --rounds 1 --steps 16 --batch-size 256 --max-tokens 48"
-COLD_START_BARS = {("dense", CONDENSED): ">= 0.02", ("dense", RECALL): ">= 0", ("hybrid", CONDENSED): ">= 0"}
+COLD_START_BARS: Bars = {("dense", CONDENSED): ">= 0.02", ("dense", RECALL): ">= 0", ("hybrid", CONDENSED): ">= 0"}
 
 
 def copy_shop(shop: Shop, name: str) -> Shop:
@@ -149,6 +182,7 @@ def show_gain(
 Part = Callable[[argparse.Namespace], Iterator[Claim]]
 PARTS: dict[str, Part] = {
     "reranker": measure_reranker,
+    "towers": measure_towers,
     "departments": measure_departments,
     "cold-start": measure_cold_start,
 }
