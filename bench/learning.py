@@ -26,7 +26,7 @@ SHOWN = (NDCG, CONDENSED, JUDGED, RECALL)
 LEAST_JUDGED = 0.95
 READING = "--rerank-depth 40 --rerank-blend 0.65"
 BASE_TRAININGS = {
-    "finetune": "--base default --rounds 2 --steps 25 --batch-size 256 --max-tokens 48",
+    "finetune": "--base default --rounds 1 --steps 40 --batch-size 256 --max-tokens 48",
     "train_reranker": f"--base default --steps 300 {READING}",
 }
 DEPARTMENT_TRAININGS = {
