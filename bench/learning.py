@@ -126,7 +126,7 @@ def measure_departments(arguments: argparse.Namespace) -> Iterator[Claim]:
     for command, options in DEPARTMENT_TRAININGS.items():
         made = json.loads(shop.manage(command, "--base", KINDS[command], "--json", *options.split()))
         shop.manage("models", "promote", made["version"], "--force")
-    yield Claim("departments: training, judging, embedding", (time.monotonic() - started) / 60, "min", "<= 10")
+    yield Claim("departments: training and judging", (time.monotonic() - started) / 60, "min", "<= 10")
     ndcgs |= measure_both(shop, "with 800 ratings")
     yield Claim("departments: queries", len(ndcgs[PLAIN]))
     for name, found in ndcgs.items():
@@ -136,7 +136,7 @@ def measure_departments(arguments: argparse.Namespace) -> Iterator[Claim]:
             yield from show_difference(f"{name} − {PLAIN}, {NDCG}", found, ndcgs[PLAIN], bar)
     for config in ("hybrid", "hybrid-rerank"):
         gained = ndcgs[f"with 800 ratings: {config}"], ndcgs[f"without any rating: {config}"]
-        yield from show_difference(f"{config} with 800 ratings − without any, {NDCG}", *gained)
+        yield from show_difference(f"ratings: {config} with 800 − without any, {NDCG}", *gained)
 
 
 def measure_both(shop: Shop, told: str) -> dict[str, list[float]]:
