@@ -57,6 +57,8 @@ def _check_models(settings: Mapping[str, Any]) -> None:
     """Raise TrainingRefused for a model that is named and not there; what may be on the hub is seen when it is used."""
     named = [(name, settings[name]) for name in ("base", "teacher") if settings.get(name)]
     for name, model in named + [("average", model) for model in split_names(settings.get("average", ""))]:
+        if not model:
+            raise TrainingRefused(f"{name}={model!r}, expected the names of versions, parted by commas")
         try:
             found = resolve_model(resolve(model))
         except EncoderError as error:

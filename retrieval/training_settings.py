@@ -112,7 +112,7 @@ def check_settings(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def split_names(text: str) -> list[str]:
     """Return the names that commas part."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    return [name.strip() for name in text.split(",")] if text else []
 
 
 def _to_layers(name: str, value: Any) -> list[int]:

@@ -204,6 +204,7 @@ def test_a_cross_encoder_is_averaged_with_those_of_other_seeds(learning_shop, re
     [
         ("average", "nobody/knows", r"average='nobody/knows', expected a version or a folder"),
         ("average", "./x,/no/folder", r"average: there is no model folder './x'"),
+        ("average", ",", r"average='', expected the names of versions, parted by commas"),
         ("average", "/no/folder", r"average: there is no model folder '/no/folder'"),
         ("teacher", "./none", r"teacher: there is no model folder './none'"),
         ("base", "~nobody/x", r"base: there is no model folder '~nobody/x'"),
