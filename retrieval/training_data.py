@@ -94,9 +94,10 @@ def collect(
     every = [query for found in gathered.values() for query in found.queries]
     split = split_queries(every, get_analyzer(), held_out=held_out, seed=SPLIT_SEED)
     documents = {product_id: one for found in gathered.values() for product_id, one in found.documents.items()}
-    check(split.train, documents)
+    learned = [query for query in split.train if not is_looked_up(query, documents)]
+    check(learned, documents)
     paths = {product_id: document.category_path for product_id, document in documents.items()}
-    merged = merge(_withhold(_by_source(gathered, split.train), paths), weights)
+    merged = merge(_withhold(_by_source(gathered, learned), paths), weights)
     queries = weigh(merged.sources, weights)
     apart = weigh(merge(_leave_to_people(_by_source(gathered, split.held_out)), weights).sources, weights)
     report = {
@@ -104,6 +105,7 @@ def collect(
         "queries": len(queries),
         "held_out": len(apart),
         "left_out": len(split.left_out),
+        "looked_up": len(split.train) - len(learned),
         "shared": merged.shared,
         "contradicted": merged.contradicted,
         "products": len(documents),
@@ -111,6 +113,12 @@ def collect(
         "seed": seed,
     }
     return Collected(queries, apart, documents, report)
+
+
+def is_looked_up(query: LabelledQuery, documents: Mapping[int, Document]) -> bool:
+    """Return whether the query is the SKU or GTIN of a product it grades: words find that, and nothing is learned."""
+    rated = (documents[product_id] for product_id in query.grades if product_id in documents)
+    return normalize(query.text) in {normalize(code) for document in rated for code in (document.sku, document.gtin)}
 
 
 def _to_weights(sources: Sequence[Source]) -> dict[str, float]:

@@ -135,6 +135,22 @@ def test_no_query_or_near_duplicate_crosses_the_split_of_any_source(products, tm
         assert max(fuzz.token_sort_ratio(normalize(query.text), other) for other in held_out) < ALIKE, query.text
 
 
+def test_skus_are_looked_up_and_never_learned_but_judged(products):
+    codes = [product.sku for product in products.values()]
+    import_ratings("codes", [Rating(code.upper(), code, 3.0) for code in codes])
+    rate("shop")
+    collected = collect([("judgements:codes", 1), ("judgements:shop", 1)], held_out=0.5)
+    assert {query.source for query in collected.queries} == {"judgements:shop"}
+    assert {query.source for query in collected.held_out} == {"judgements:codes", "judgements:shop"}
+    assert 0 < collected.report["looked_up"] < len(codes)
+
+
+def test_skus_alone_are_nothing_to_learn_from(products):
+    import_ratings("codes", [Rating(code, code, 3.0) for code in products])
+    with pytest.raises(TrainingDataError, match="no query to learn from"):
+        collect([("judgements:codes", 1)])
+
+
 def test_what_one_seed_holds_out_no_other_learns(products):
     rate("shop")
     first, other = (collect([("judgements:shop", 1)], seed) for seed in (1, 2))
