@@ -24,7 +24,9 @@ from retrieval.judging import Court, make_config, make_shops
 from retrieval.learning import cross_encoder
 from retrieval.learning.averaging import average_adapters, check_averageable
 from retrieval.learning.cross_encoder import CrossEncoderSettings, GradedList, build_lists
+from retrieval.learning.examples import LabelledQuery
 from retrieval.learning.export import export_encoder
+from retrieval.learning.kin import spare_kin
 from retrieval.learning.rounds import train_in_rounds
 from retrieval.learning.sources import fetch, find_tower, is_untied, resolve_model
 from retrieval.learning.towers import Towers
@@ -115,7 +117,7 @@ class TwoTowerLearner:
         texts = training_texts(lesson.collected.documents, self.base)
         train_in_rounds(
             lesson.base,
-            lesson.collected.queries,
+            self._find_queries(),
             lesson.collected.documents,
             settings,
             lesson.folder,
@@ -129,6 +131,12 @@ class TwoTowerLearner:
             on_round=tell,
             is_cancelled=recorder.is_cancelled,
         )
+
+    def _find_queries(self) -> list[LabelledQuery]:
+        """Return the queries; of those that people rated, what else may answer them is left open."""
+        queries, documents = self.lesson.collected.queries, self.lesson.collected.documents
+        spared = spare_kin(queries, documents)
+        return [one if is_rated(query.source) else query for query, one in zip(queries, spared, strict=True)]
 
     def score(self, court: Court, exported: Path | None) -> Mapping[str, Floats]:
         encoder = load_encoder(exported) if exported else get_encoder()

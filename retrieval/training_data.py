@@ -23,7 +23,17 @@ from retrieval.models import JudgementSet
 from retrieval.models.learning import ModelKind
 from retrieval.pseudo_source import gather_pseudo
 from retrieval.setup import get_analyzer, get_encoder
-from retrieval.training_sources import CATALOGUE, JUDGEMENTS, NAMES, PSEUDO, Amounts, Gathered, gather, is_rated
+from retrieval.training_sources import (
+    CATALOGUE,
+    JUDGEMENTS,
+    NAMES,
+    PSEUDO,
+    Amounts,
+    Gathered,
+    gather,
+    is_rated,
+    read_catalogue,
+)
 
 __all__ = ["Amounts", "Collected", "collect", "default_sources", "full_text", "training_text", "training_texts"]
 
@@ -93,7 +103,7 @@ def collect(
         check_agreement(gathered[name].queries, name)
     every = [query for found in gathered.values() for query in found.queries]
     split = split_queries(every, get_analyzer(), held_out=held_out, seed=SPLIT_SEED)
-    documents = {product_id: one for found in gathered.values() for product_id, one in found.documents.items()}
+    documents = _gather_documents(gathered, seed, amounts or Amounts())
     learned = [query for query in split.train if not is_looked_up(query, documents)]
     check(learned, documents)
     paths = {product_id: document.category_path for product_id, document in documents.items()}
@@ -113,6 +123,14 @@ def collect(
         "seed": seed,
     }
     return Collected(queries, apart, documents, report)
+
+
+def _gather_documents(gathered: Mapping[str, Gathered], seed: int, amounts: Amounts) -> dict[int, Document]:
+    """Return the products of all sources; beside what people rated the catalogue's, for what is wrong is there too."""
+    documents = {product_id: one for found in gathered.values() for product_id, one in found.documents.items()}
+    if CATALOGUE not in gathered and any(is_rated(name) for name in gathered):
+        documents = read_catalogue(seed, amounts.most_products) | documents
+    return documents
 
 
 def is_looked_up(query: LabelledQuery, documents: Mapping[int, Document]) -> bool:

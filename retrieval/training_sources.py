@@ -86,19 +86,23 @@ def gather(name: str, seed: int, amounts: Amounts) -> Gathered:
 
 def gather_catalogue(seed: int, amounts: Amounts) -> Gathered:
     """Return queries made from the products on sale."""
-    product_ids = list(Product.objects.active().order_by("pk").values_list("pk", flat=True))
-    if not product_ids:
+    documents = read_catalogue(seed, amounts.most_products)
+    if not documents:
         raise TrainingDataError("the catalogue has no product on sale; run: manage.py import_products FILE")
-    if len(product_ids) > amounts.most_products:
-        product_ids = sorted(random.Random(f"products-{seed}").sample(product_ids, amounts.most_products))
-    documents = [
-        document
+    return Gathered(make_queries(list(documents.values()), amounts.catalogue_queries, seed), documents)
+
+
+def read_catalogue(seed: int, most: int) -> dict[int, Document]:
+    """Return the products on sale by id, or `most` of them drawn by chance."""
+    product_ids = list(Product.objects.active().order_by("pk").values_list("pk", flat=True))
+    if len(product_ids) > most:
+        product_ids = sorted(random.Random(f"products-{seed}").sample(product_ids, most))
+    return {
+        document.product_id: document
         for part in in_batches(product_ids)
         for batch in iterate_documents(Product.objects.filter(pk__in=part))
         for document in batch
-    ]
-    queries = make_queries(documents, amounts.catalogue_queries, seed)
-    return Gathered(queries, {document.product_id: document for document in documents})
+    }
 
 
 def gather_judgements(name: str) -> Gathered:

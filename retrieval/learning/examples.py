@@ -19,7 +19,8 @@ ALIKE = 90.0  # of 100: queries whose words are so much the same count as one
 class LabelledQuery:
     """A query and the grades of products by id: 3 exact, 2 good substitute, 1 related, 0 wrong.
 
-    `weight` is how often it is drawn compared with others. What has no grade is not known.
+    `weight` is how often it is drawn compared with others. What has no grade is not known; it is learned from as wrong,
+    but for `unsure` products.
     """
 
     text: str
@@ -27,6 +28,7 @@ class LabelledQuery:
     source: str
     weight: float = 1.0
     is_complete: bool = False  # every product without a grade is wrong
+    unsure: frozenset[int] = frozenset()
 
     @property
     def positives(self) -> list[int]:

@@ -268,8 +268,9 @@ def find_wrong(query: LabelledQuery) -> list[int]:
 
 
 def find_spared(query: LabelledQuery) -> frozenset[int]:
-    """Return the products that are no negatives of a query: what answers it, and good substitutes."""
-    return frozenset(product_id for product_id, grade in query.grades.items() if grade >= SUBSTITUTE)
+    """Return the products that are no negatives of a query: what answers it, good substitutes, and what may be one."""
+    known = frozenset(product_id for product_id, grade in query.grades.items() if grade >= SUBSTITUTE)
+    return known | query.unsure.difference(query.grades)
 
 
 def is_of_sample(product_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

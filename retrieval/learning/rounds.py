@@ -77,7 +77,7 @@ def train_in_rounds(
 def hash_training(queries: Sequence[LabelledQuery], texts: Mapping[int, str], mining: MiningSettings) -> str:
     """Return what changes with the queries, their grades and weights, the texts and how negatives are mined."""
     facts = (
-        [(query.text, sorted(query.grades.items()), query.weight) for query in queries],
+        [(query.text, sorted(query.grades.items()), query.weight, sorted(query.unsure)) for query in queries],
         sorted(texts.items()),
         asdict(mining),
     )

@@ -67,7 +67,7 @@ def test_ratings_become_queries_by_product_id(products):
         assert [collected.documents[product_id].sku for product_id in query.positives] == [f"{noun}-{colour}-1"]
         assert len(query.negatives) == 1
     assert len(collected.queries) + len(collected.held_out) == 32
-    assert len(collected.documents) == 32
+    assert collected.documents.keys() == {product.pk for product in products.values()}  # rated or not: negatives
     assert collected.documents[products["mug-red-1"].pk].category == ("Home", "mug")
 
 
@@ -260,7 +260,7 @@ def test_ratings_in_a_folder_are_read(products, tmp_path):
 
 def test_products_of_judgements_are_found_with_few_questions(products, django_assert_max_num_queries):
     rate("one")
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(8):
         collect([("judgements:one", 1)])
 
 
