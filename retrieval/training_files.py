@@ -53,8 +53,8 @@ def save_collected(folder: Path, collected: Collected) -> None:
     with gzip.open(temporary, "wt", encoding="utf-8", errors="surrogatepass", compresslevel=1) as file:
         json.dump(
             {
-                "queries": [asdict(query) for query in collected.queries],
-                "held_out": [asdict(query) for query in collected.held_out],
+                "queries": [_to_row(query) for query in collected.queries],
+                "held_out": [_to_row(query) for query in collected.held_out],
                 "documents": [_to_dict(document) for document in collected.documents.values()],
                 "report": collected.report,
             },
@@ -83,6 +83,11 @@ def load_collected(folder: Path) -> Collected | None:
 def _to_dict(document: Document) -> dict[str, Any]:
     values = {one.name: getattr(document, one.name) for one in fields(document)}
     return values | {"attributes": dict(document.attributes)}
+
+
+def _to_row(query: LabelledQuery) -> dict[str, Any]:
+    """Return the query without `unsure`, which is found anew from the products."""
+    return {name: value for name, value in asdict(query).items() if name != "unsure"}
 
 
 def _to_queries(rows: Iterable[dict[str, Any]]) -> list[LabelledQuery]:
