@@ -97,16 +97,13 @@ def fuse_adaptively(lexical: Side, dense: Side, evidence: Evidence, dense_weight
     The lexical side gives the share of the query's term weight that a product covers: terms the catalogue
     does not have lower it for every product. The dense side gives how far a product stands out from the
     catalogue, in standard deviations, relative to the best. Half of each is its rank, which separates the
-    best where scores are flat. Tokens with digits move weight to the lexical side: a vector knows that
-    'rtx 2060' is a graphics card, only words know which.
+    best where scores are flat. Tokens with digits move their share of the weight to the lexical side, if they are found
+    there: a vector knows that 'rtx 2060' is a graphics card, only words know which.
     """
-    weight = dense_weight * (1 - CODE_SHIFT * evidence.code_share)
+    weight = dense_weight * (1 - evidence.code_share) if lexical.found.any() else dense_weight
     semantic = 0.5 * standardize(dense, evidence) + 0.5 * reciprocal_ranks(dense) * (RRF_K + 1)
     literal = 0.5 * cover(lexical, evidence) + 0.5 * reciprocal_ranks(lexical) * (RRF_K + 1)
     return weight * semantic + (1 - weight) * literal
-
-
-CODE_SHIFT = 0.5
 
 
 def cover(lexical: Side, evidence: Evidence) -> Floats:

@@ -1,5 +1,7 @@
 """Fusion of two rankings, worked by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -60,6 +62,22 @@ def test_adaptive_fusion_trusts_words_more_where_the_query_is_a_code():
     words, codes = Evidence(lexical_bound=12.0), Evidence(lexical_bound=12.0, code_share=1.0)
     assert fused("adaptive", codes)[3] > fused("adaptive", words)[3]
     assert fused("adaptive", codes)[1] < fused("adaptive", words)[1]
+
+
+def test_adaptive_fusion_leaves_a_query_that_is_only_a_code_to_the_words():
+    code = Evidence(lexical_bound=12.0, dense_mean=0.3, dense_deviation=0.1, code_share=1.0)
+    scores = fused("adaptive", code)
+    assert scores[1] == 0.0  # found by its vector alone
+    assert scores[3] == pytest.approx(0.5 * 12 / 12 + 0.5)
+
+
+def test_a_code_that_no_words_find_is_answered_by_what_is_near_it():
+    nothing = Ranking(np.empty(0, np.int64), np.empty(0, np.float32))
+    code = Evidence(dense_mean=0.3, dense_deviation=0.1, code_share=1.0)
+    alone = merge_candidates(nothing, DENSE)
+    scores = fuse(alone, code, fusion="adaptive", dense_weight=0.7)
+    assert scores.tolist() == fuse(alone, replace(code, code_share=0.0), fusion="adaptive", dense_weight=0.7).tolist()
+    assert scores[0] > scores[1] > 0
 
 
 @pytest.mark.parametrize("fusion", ["adaptive", "weighted", "rrf", "dbsf"])
