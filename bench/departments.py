@@ -9,7 +9,7 @@ import json
 import random
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -19,6 +19,7 @@ from retrieval.learning.examples import find_alike
 
 SEED, DEPARTMENTS = 3, 5
 RATED, SHOWN = 400, 10  # queries of which two products are rated, and products looked at for that
+READ = 40  # products that are looked at for each query of the other departments
 KINDS = {"finetune": "other-towers", "train_reranker": "other-reranker"}  # by the command that trains it
 Grades = dict[str, dict[str, int]]  # by query and SKU
 
@@ -38,7 +39,7 @@ def open_departments() -> tuple[Shop, Path]:
     rated = {key: queries.pop(key) for key in rng.sample(sorted(queries), RATED)}
     write_measured(folder, queries, rated, grades)
     shop = fill(open_shop("departments", folder))
-    shown = show_first(shop, list(rated.values()))
+    shown = show_first(shop, rated.values(), SHOWN)
     ratings = [
         (text, sku, grades[key].get(sku, 0))
         for (key, text), skus in zip(rated.items(), shown, strict=True)
@@ -75,14 +76,21 @@ def make_bases(trainings: Mapping[str, str]) -> list[Path]:
     whole = make_whole(folder)
     grades = read_grades(whole, write_products(whole, folder / "products.jsonl.gz", rng, are_others=True))
     texts = dict(read_table(whole / "queries.tsv"))
-    rated = [(texts[key], sku, grade) for key, graded in grades.items() for sku, grade in graded.items()]
-    write_table(folder / "ratings.tsv", ("query", "sku", "grade"), rated)
     shop = fill(open_shop("others", folder))
+    shown = show_first(shop, [texts[key] for key in grades], READ)
+    write_table(folder / "ratings.tsv", ("query", "sku", "grade"), rate_all(grades, texts, shown))
     for command, options in trainings.items():
         source = ("--source", f"file:{folder / 'ratings.tsv'}")
         shop.manage(command, "--name", KINDS[command], *source, "--json", *options.split())
         shop.manage("models", "export", KINDS[command], str(archives[command]))
     return list(archives.values())
+
+
+def rate_all(grades: Grades, texts: Mapping[str, str], shown: Sequence[list[str]]) -> Iterator[tuple[str, str, int]]:
+    """Yield every grade of the truth, and 0 for what the search shows without being of any use."""
+    for (key, graded), skus in zip(grades.items(), shown, strict=True):
+        for sku, grade in (dict.fromkeys(skus, 0) | graded).items():
+            yield texts[key], sku, grade
 
 
 def make_whole(folder: Path) -> Path:
@@ -127,14 +135,14 @@ def write_measured(folder: Path, queries: dict[str, str], rated: dict[str, str],
     write_table(folder / "qrels.tsv", ("query_id", "doc_id", "relevance"), truth)
 
 
-def show_first(shop: Shop, texts: list[str]) -> list[list[str]]:
-    """Return the SKUs that the search shows first for each text."""
+def show_first(shop: Shop, texts: Iterable[str], limit: int) -> list[list[str]]:
+    """Return the SKUs that the search shows first for each text, at most `limit`."""
     found = []
     with serve(shop, "--no-worker", "--no-learner") as site:
         wait_for(site, "/api/v1/search/?q=a")
         connection = site.connect()
         for text in texts:
-            connection.request("GET", f"/api/v1/search/?{urlencode({'q': text, 'page_size': SHOWN})}")
+            connection.request("GET", f"/api/v1/search/?{urlencode({'q': text, 'page_size': limit})}")
             found.append([hit["sku"] for hit in json.loads(connection.getresponse().read())["hits"]])
     return found
 
