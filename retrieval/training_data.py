@@ -92,18 +92,11 @@ def collect(
     `on_part` how much of it is done where that takes long. Raises TrainingDataError for one that is unknown, gives
     nothing or speaks of another catalogue, and for queries that nothing can be learned from.
     """
-    weights = _to_weights(sources)
-    gathered: dict[str, Gathered] = {}
-    for name in weights:
-        on_source(name)
-        if name == PSEUDO:
-            gathered[name] = gather_pseudo(seed, amounts or Amounts(), on_part, catalogue=gathered.get(CATALOGUE))
-        else:
-            gathered[name] = gather(name, seed, amounts or Amounts())
-        check_agreement(gathered[name].queries, name)
+    weights, amounts = _to_weights(sources), amounts or Amounts()
+    gathered = _gather_each(weights, seed, amounts, on_source, on_part)
     every = [query for found in gathered.values() for query in found.queries]
     split = split_queries(every, get_analyzer(), held_out=held_out, seed=SPLIT_SEED)
-    documents = _gather_documents(gathered, seed, amounts or Amounts())
+    documents = _gather_documents(gathered, seed, amounts)
     learned = [query for query in split.train if not is_looked_up(query, documents)]
     check(learned, documents)
     paths = {product_id: document.category_path for product_id, document in documents.items()}
@@ -123,6 +116,25 @@ def collect(
         "seed": seed,
     }
     return Collected(queries, apart, documents, report)
+
+
+def _gather_each(
+    names: Iterable[str],
+    seed: int,
+    amounts: Amounts,
+    on_source: Callable[[str], None],
+    on_part: Callable[[int, int], None],
+) -> dict[str, Gathered]:
+    """Return what each source gives; raises TrainingDataError for one that contradicts itself."""
+    gathered: dict[str, Gathered] = {}
+    for name in names:
+        on_source(name)
+        if name == PSEUDO:
+            gathered[name] = gather_pseudo(seed, amounts, on_part, catalogue=gathered.get(CATALOGUE))
+        else:
+            gathered[name] = gather(name, seed, amounts)
+        check_agreement(gathered[name].queries, name)
+    return gathered
 
 
 def _gather_documents(gathered: Mapping[str, Gathered], seed: int, amounts: Amounts) -> dict[int, Document]:
