@@ -17,7 +17,7 @@ from retrieval.engine.config import RERANK_BLEND, RERANK_DEPTH
 from retrieval.engine.encoders import TwoTowerEncoder, count_from
 from retrieval.engine.files import write_atomically
 from retrieval.engine.fusion import Floats
-from retrieval.engine.pipeline import Reranker
+from retrieval.engine.parts import Reranker
 from retrieval.engine.types import Vectors
 from retrieval.generations import get_analyzer
 from retrieval.judging import Court, make_config, make_shops

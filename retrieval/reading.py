@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrieval.engine.fusion import order_by_blend, share_of_codes, soften_blend
-from retrieval.engine.pipeline import Reranker
+from retrieval.engine.parts import Reranker
 from retrieval.engine.text import full_text
 from retrieval.engine.types import Ids, Ranking
 from retrieval.learning.negatives import Corpus

@@ -30,6 +30,7 @@ FILE_NAME = "lexicon.json"
 # Fields whose words shoppers type; long descriptions are full of words nobody means.
 SPOKEN_FIELDS = ("title", "brand", "category")
 SHORTEST_CORRECTED = 4  # letters: shorter words have too many near them
+SHORTEST_TWICE = 8  # letters of a word that two edits leave itself: a 'shaver' is no 'silver'
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,15 @@ class Lexicon:
     def _correction_cost(self, word: str, candidate: str, distance: float) -> tuple[float, int, str]:
         # People seldom get the first letter wrong: count that as half an edit more.
         return distance + 0.5 * (word[0] != candidate[0]), -self.words[candidate], candidate
+
+    @staticmethod
+    def is_sure(word: str, corrected: str) -> bool:
+        """Return whether `corrected` is so near to `word` that it need not be asked for.
+
+        That is one edit, or two in words of SHORTEST_TWICE letters or more. One of the first letter counts as two.
+        """
+        edits = OSA.distance(word, corrected) + (word[:1] != corrected[:1])
+        return edits <= (1 if len(word) < SHORTEST_TWICE else 2)
 
     def complete_word(self, prefix: str, limit: int = 20) -> list[str]:
         """Return the most frequent words that begin with `prefix`, most frequent first."""

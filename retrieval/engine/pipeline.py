@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from time import perf_counter
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,61 +15,18 @@ from retrieval.engine.config import RERANK_BLEND, RERANK_DEPTH, SearchConfig
 from retrieval.engine.facets import FacetCounter, Mask, combine, filter_masks, sort_rows
 from retrieval.engine.fusion import Candidates, Evidence
 from retrieval.engine.generation import Generation
+from retrieval.engine.parts import ProductSource, QueryEncoder, Reranker, Stopwatch
 from retrieval.engine.query import ParsedQuery, contains_phrases, correct_query, parse_query
 from retrieval.engine.recent import Recent
 from retrieval.engine.result_set import ExplanationTable, ResultSet, join_tables
-from retrieval.engine.types import Hit, Ids, Query, Ranking, Results, Scores, Vectors
+from retrieval.engine.types import Hit, Ids, Query, Ranking, Results, Vectors
 
-
-class QueryEncoder(Protocol):
-    def encode_queries(self, texts: Sequence[str]) -> Vectors: ...
-
-    def is_word(self, word: str) -> bool:
-        """Return whether the model's vocabulary holds the whole word: it knows what it means."""
-        ...
-
-
-class Reranker(Protocol):
-    @property
-    def span(self) -> float:
-        """How far apart its scores of right and wrong products usually are, 0 where that is not known."""
-        ...
-
-    def score(self, query: str, documents: Sequence[tuple[str, str]]) -> Scores: ...
-
-
-class ProductSource(Protocol):
-    """What the pipeline asks of the catalogue itself."""
-
-    def find_code(self, code: str) -> list[int]:
-        """Return the active products whose SKU or GTIN is `code`, whatever its case."""
-        ...
-
-    def fetch_texts(self, product_ids: Sequence[int]) -> dict[int, tuple[str, str]]:
-        """Return the content hash and the whole text of each product."""
-        ...
-
-
-class Stopwatch:
-    """Adds up the milliseconds of named stages."""
-
-    def __init__(self) -> None:
-        self.timings_ms: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = perf_counter()
-        try:
-            yield
-        finally:
-            self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + (perf_counter() - start) * 1000
+RECENT_SEARCHES = 100  # texts whose result sets are kept, so that pages, filters and sorts speak of the same set
+EMPTY = Ranking(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 def _unknown(word: str) -> bool:
     return False
-
-
-RECENT_SEARCHES = 100  # texts whose result sets are kept, so that pages, filters and sorts speak of the same set
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +263,3 @@ class Pipeline:
             float(found.scores[position]),
             found.explanations.row(position, position + 1),
         )
-
-
-EMPTY = Ranking(np.empty(0, np.int64), np.empty(0, np.float32))

@@ -45,8 +45,9 @@ def correct_query(
     """Return the query with misspelt words replaced by the catalogue's, and a further correction to offer or ''.
 
     A word no product has is misspelt unless `is_word` knows it: 'couch' may be in no text and still be
-    understood, and must not become 'pouch'; that is only offered. Quoted words and tokens with digits stay
-    as typed; so does a compound known joined, or part by part.
+    understood, and must not become 'pouch'; that is only offered. So is a word less near than a slip of the finger:
+    who wants a 'settee' is not shown kettles. Quoted words and tokens with digits stay as typed; so does a compound
+    known joined, or part by part.
     """
     quoted = {word for phrase in query.phrases for word in split_words(phrase)}
     applied = offered = query.text
@@ -55,7 +56,7 @@ def correct_query(
             continue
         corrected = lexicon.correct_word(word)
         offered = _replace_word(offered, word, corrected)
-        if not is_word(word):
+        if lexicon.is_sure(word, corrected) and not is_word(word):
             applied = _replace_word(applied, word, corrected)
     return ParsedQuery(applied, query.phrases), offered if offered != applied else ""
 

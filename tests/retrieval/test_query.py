@@ -90,8 +90,24 @@ def test_misspelt_words_are_replaced_by_the_catalogue_s():
 
 
 def test_a_word_the_model_knows_is_offered_a_correction_but_kept():
-    assert correct("couch", known=("couch",)) == ("couch", "pouch")
-    assert correct("couch") == ("pouch", "")
+    assert correct("pouck", known=("pouck",)) == ("pouck", "pouch")
+    assert correct("pouck") == ("pouch", "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("gaimng", ("gaming", "")),  # two neighbours swapped are one edit
+        ("gaimgn", ("gaimgn", "gaming")),
+        ("couch", ("couch", "pouch")),  # another first letter
+        ("keybaodr", ("keyboard", "")),  # two edits of eight letters
+        ("lkeyboard", ("keyboard", "")),
+        ("laetherr", ("leather", "")),
+        ("laethre", ("laethre", "leather")),  # two of seven
+    ],
+)
+def test_what_is_less_near_than_a_slip_is_only_offered(typed, expected):
+    assert correct(typed) == expected
 
 
 def test_one_word_may_be_replaced_and_another_offered():
