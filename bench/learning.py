@@ -17,7 +17,7 @@ from bench.quality import CONDENSED, JUDGED, NDCG, Rankings, evaluate, evaluate_
 from bench.report import Claim, make_parts_option, run, with_ends
 from bench.search import WARM_UP, time_requests
 from bench.shops import FOLDER, Shop, open_icecat, serve, wait_for
-from retrieval.evaluation.compare import estimate_means
+from retrieval.evaluation.compare import Estimate, estimate_means
 
 RECALL = "R(rel=3)@100"
 PLAIN = "as a new shop is"
@@ -27,7 +27,7 @@ LEAST_JUDGED = 0.95
 READING = "--rerank-depth 40 --rerank-blend 0.65"
 BASE_TRAININGS = {
     "finetune": "--base default --rounds 2 --steps 25 --batch-size 256 --max-tokens 48",
-    "train_reranker": f"--base default --steps 300 {READING}",
+    "train_reranker": f"--base default --steps 800 {READING}",
 }
 # Of the towers alone: two products of a query make no list for a reranker to order.
 DEPARTMENT_TRAINING = (
@@ -172,10 +172,8 @@ def show_gain(
         each for each in found["pairs"]
         if (each["config"], each["baseline"], each["metric"]) == (config, baseline, metric)
     )  # fmt: skip
-    name = f"{told}{config} − {baseline}, {metric}"
-    yield Claim(name, pair["mean"], "", bar)
-    yield Claim(f"{name}, low end of 95 %", pair["low"], "", ">= 0" if bar else "")
-    yield Claim(f"{name}, high end of 95 %", pair["high"])
+    estimate = Estimate(pair["mean"], pair["low"], pair["high"])
+    yield from with_ends(f"{told}{config} − {baseline}, {metric}", estimate, bar, ">= 0" if bar else "")
 
 
 Part = Callable[[argparse.Namespace], Iterator[Claim]]

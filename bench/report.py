@@ -67,10 +67,10 @@ def run(description: str, measure: Callable[[argparse.Namespace], Iterable[Claim
         print_table(claims)
 
 
-def with_ends(name: str, estimate: Estimate, bar: str = "") -> Iterator[Claim]:
-    """Yield a mean and the ends of its interval."""
+def with_ends(name: str, estimate: Estimate, bar: str = "", low_bar: str = "") -> Iterator[Claim]:
+    """Yield a mean and the ends of its interval, held to `bar` and the low one to `low_bar`."""
     yield Claim(name, estimate.mean, "", bar)
-    yield Claim(f"{name}, low end of 95 %", estimate.low)
+    yield Claim(f"{name}, low end of 95 %", estimate.low, "", low_bar)
     yield Claim(f"{name}, high end of 95 %", estimate.high)
 
 
