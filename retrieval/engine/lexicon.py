@@ -78,15 +78,6 @@ class Lexicon:
         # People seldom get the first letter wrong: count that as half an edit more.
         return distance + 0.5 * (word[0] != candidate[0]), -self.words[candidate], candidate
 
-    @staticmethod
-    def is_sure(word: str, corrected: str) -> bool:
-        """Return whether `corrected` is so near to `word` that it need not be asked for.
-
-        That is one edit, or two in words of SHORTEST_TWICE letters or more. One of the first letter counts as two.
-        """
-        edits = OSA.distance(word, corrected) + (word[:1] != corrected[:1])
-        return edits <= (1 if len(word) < SHORTEST_TWICE else 2)
-
     def complete_word(self, prefix: str, limit: int = 20) -> list[str]:
         """Return the most frequent words that begin with `prefix`, most frequent first."""
         start = bisect_left(self._sorted_words, prefix)
@@ -144,6 +135,15 @@ def build_lexicon(documents: Iterable[Document], analyzer: Analyzer) -> Lexicon:
     for document in documents:
         builder.add(document, field_tokens(document, analyzer))
     return builder.build()
+
+
+def is_slip(typed: str, word: str) -> bool:
+    """Return whether `word` is so near to what was typed that it need not be asked for.
+
+    That is one edit, or two of SHORTEST_TWICE typed letters or more. One of the first letter counts as two.
+    """
+    edits = OSA.distance(typed, word) + (typed[:1] != word[:1])
+    return edits <= (1 if len(typed) < SHORTEST_TWICE else 2)
 
 
 def spoken_words(text: str) -> set[str]:

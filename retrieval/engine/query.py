@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from retrieval.engine.lexicon import SHORTEST_CORRECTED, Lexicon
+from retrieval.engine.lexicon import SHORTEST_CORRECTED, Lexicon, is_slip
 from retrieval.engine.text import STOPWORDS, Analyzer, expand_word, has_digit, normalize, split_words
 
 MAX_LENGTH = 500  # characters; more is no product search
@@ -56,7 +56,7 @@ def correct_query(
             continue
         corrected = lexicon.correct_word(word)
         offered = _replace_word(offered, word, corrected)
-        if lexicon.is_sure(word, corrected) and not is_word(word):
+        if is_slip(word, corrected) and not is_word(word):
             applied = _replace_word(applied, word, corrected)
     return ParsedQuery(applied, query.phrases), offered if offered != applied else ""
 
