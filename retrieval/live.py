@@ -23,6 +23,7 @@ from retrieval.engine.exported import (
     read_register,
 )
 from retrieval.engine.files import hold_lock, write_atomically
+from retrieval.engine.processor import has_vnni
 from retrieval.engine.types import EngineError
 from retrieval.learning.sources import BUILT_IN
 
@@ -85,27 +86,33 @@ def named_by_settings(kind: str) -> str:
     return settings.SEARCHSITE[VARIABLES[kind]]
 
 
-def precision_by_settings(kind: str) -> str:
-    """Return float, or int8 for a cross-encoder that is to be quantised; of none there is nothing to quantise."""
-    is_reader = kind == CROSS_ENCODER and bool(named_by_settings(kind))
-    return settings.SEARCHSITE["RERANKER_PRECISION"] if is_reader else "float"
+def reader_precisions() -> tuple[str, ...]:
+    """Return what the settings want cross-encoders in: float or int8, where both will do the better one first."""
+    named: str = settings.SEARCHSITE["RERANKER_PRECISION"]
+    if named != "auto":
+        return (named,)
+    return ("int8", "float") if has_vnni() else ("float", "int8")  # the other: exported on another kind of machine
 
 
 def find_named(kind: str) -> LiveModel:
     """Return the model the settings name as it was last exported; raises EncoderError with the cure otherwise."""
-    return find_model(kind, named_by_settings(kind), precision_by_settings(kind))
+    precisions = reader_precisions() if kind == CROSS_ENCODER else ()
+    return find_model(kind, named_by_settings(kind), *precisions)
 
 
-def find_model(kind: str, name: str, precision: str = "float") -> LiveModel:
-    """Return model `name` as it was last exported; raises EncoderError with the cure when it was not."""
+def find_model(kind: str, name: str, *precisions: str) -> LiveModel:
+    """Return model `name` as it was last exported, in the first of these precisions (else float) that there is.
+
+    Raises EncoderError with the cure when it was not exported.
+    """
     if kind == CROSS_ENCODER and not name:
         return NOTHING
-    return _find_model(kind, name, precision, MODELS_DIR, _stamp(MODELS_DIR / REGISTER))
+    return _find_model(kind, name, precisions, MODELS_DIR, _stamp(MODELS_DIR / REGISTER))
 
 
 @lru_cache(maxsize=32)
-def _find_model(kind: str, name: str, precision: str, models_dir: Path, stamp: object) -> LiveModel:
-    return _describe(kind, name, find_exported(kind, name, models_dir, precision).name)
+def _find_model(kind: str, name: str, precisions: tuple[str, ...], models_dir: Path, stamp: object) -> LiveModel:
+    return _describe(kind, name, find_exported(kind, name, models_dir, *precisions).name)
 
 
 def find_version(kind: str, version: str) -> LiveModel:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from django.conf import settings
-
 from retrieval.learning.export import Pair, export_reranker
+from retrieval.live import reader_precisions
 from retrieval.training_sources import make_sample_pairs
 
 
@@ -23,8 +22,8 @@ def export_reader(name: str, models_dir: Path, *, quantize_with: Sequence[Pair] 
 
 
 def export_for_searches(name: str, models_dir: Path) -> Path:
-    """Return the folder of a cross-encoder exported in the precision that the settings name."""
-    is_int8 = settings.SEARCHSITE["RERANKER_PRECISION"] == "int8"
+    """Return the folder of a cross-encoder exported in the precision that the settings want here."""
+    is_int8 = reader_precisions()[0] == "int8"
     return export_reader(name, models_dir, quantize_with=quantisation_pairs() if is_int8 else ())
 
 

@@ -179,7 +179,7 @@ SEARCHSITE: ShopSettings = {
     "MODEL": env.get_str("SEARCHSITE_MODEL", "default"),
     # Sequence-classification name or path; 'default-reranker' comes with the project.
     "RERANKER": "" if _reranker == "none" else _reranker,
-    "RERANKER_PRECISION": env.get_choice("SEARCHSITE_RERANKER_PRECISION", "int8", ("float", "int8")),
+    "RERANKER_PRECISION": env.get_choice("SEARCHSITE_RERANKER_PRECISION", "auto", ("auto", "float", "int8")),
     # What reading products again may add to a search; 0 for as long as the reranker's own depth takes.
     "RERANK_BUDGET_MS": env.get_int("SEARCHSITE_RERANK_BUDGET_MS", 50, minimum=0, maximum=10_000),
     "CONFIG": env.get_str("SEARCHSITE_CONFIG", "hybrid-rerank"),

@@ -77,13 +77,16 @@ def name_of_key(key: str) -> str:
     return re.sub(r"(\+int8)?(@\w+)?$", "", key.partition(":")[2])
 
 
-def find_exported(kind: str, name: str, models_dir: Path, precision: str = "float") -> Path:
-    """Return the folder that model `name` was last exported to.
+def find_exported(kind: str, name: str, models_dir: Path, *precisions: str) -> Path:
+    """Return the folder that model `name` was last exported to, in the first of `precisions` that there is.
 
-    `kind`: two-tower or cross-encoder. Raises EncoderError with the cure when it is not there.
+    `kind`: two-tower or cross-encoder. `precisions`: float unless given. Raises EncoderError with the cure when it is
+    not there.
     """
-    folder = read_register(models_dir).get(register_key(kind, name, precision))
-    if folder is None or not is_complete(models_dir / folder):
-        wanted = kind if precision == "float" else f"{precision} {kind}"
-        raise EncoderError(f"the {wanted} model {name!r} has not been exported to {models_dir} yet; {CURE}")
-    return models_dir / folder
+    register, precisions = read_register(models_dir), precisions or ("float",)
+    for precision in precisions:
+        folder = register.get(register_key(kind, name, precision))
+        if folder is not None and is_complete(models_dir / folder):
+            return models_dir / folder
+    wanted = kind if precisions[0] == "float" else f"{precisions[0]} {kind}"
+    raise EncoderError(f"the {wanted} model {name!r} has not been exported to {models_dir} yet; {CURE}")

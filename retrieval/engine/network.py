@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import openvino
 from tokenizers import Tokenizer
 
 from retrieval.engine.exported import CURE, NETWORK, TOKENIZER, EncoderError, ModelCard
+from retrieval.engine.processor import count_cores, has_bf16
 from retrieval.engine.text import CHARACTERS_PER_TOKEN
 from retrieval.engine.types import Vectors
 
@@ -169,19 +169,6 @@ def choose_precision(precision: Precision) -> str:
     if precision != "auto":
         return precision
     return "bf16" if has_bf16() else "f32"
-
-
-def has_bf16() -> bool:
-    """Return whether the processor computes in bf16 itself. OpenVINO also offers to emulate it, which is slow."""
-    try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-
-
-def count_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _encode_one(tokenizer: Any, text: Text) -> Any:

@@ -18,7 +18,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from retrieval.engine.exported import NETWORK, QUERY_TOWER, TOKENIZER, EncoderError, ModelCard
-from retrieval.engine.network import count_cores
+from retrieval.engine.processor import count_cores, has_vnni
 from retrieval.engine.rerank import CrossEncoderReranker
 from retrieval.learning.adapters import load_cross_encoder, load_two_tower, quiet
 from retrieval.learning.calibration import measure_span
@@ -218,7 +218,7 @@ def _choose_range(nncf: Any) -> Any:
 
     There, sums of two products are clamped to 16 bits. `nncf` is the module.
     """
-    return None if torch.cpu._is_vnni_supported() else nncf.OverflowFix.ENABLE
+    return None if has_vnni() else nncf.OverflowFix.ENABLE
 
 
 def _trace(module: SentenceEncoder | PairScorer, features: Features) -> openvino.Model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from retrieval.engine.network import has_bf16
+from retrieval.engine.processor import has_bf16
 
 
 def computes_in_bf16(device_type: str) -> bool:

@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 
 from retrieval.engine.encoders import WINDOW, EncoderError, TwoTowerEncoder, scale_to_unit
 from retrieval.engine.exported import CARD, NETWORK, TOKENIZER, ModelCard
-from retrieval.engine.network import BATCH_SIZE, choose_precision, has_bf16, split_evenly
+from retrieval.engine.network import BATCH_SIZE, choose_precision, split_evenly
+from retrieval.engine.processor import has_bf16
 from retrieval.learning import sources
 from retrieval.learning.export import export_encoder
 from tests.tiny_models import save_two_tower

@@ -144,6 +144,19 @@ def test_the_reranker_of_the_settings_serves_in_their_precision(models, settings
     assert find_live(CROSS_ENCODER) == NOTHING
 
 
+@pytest.mark.parametrize(
+    ("has_vnni", "exported"), [(True, ("reader", "reader-int8")), (False, ("reader-int8", "reader"))]
+)
+def test_unless_told_a_reranker_serves_in_what_the_processor_is_faster_at(
+    models, settings, monkeypatch, has_vnni, exported
+):
+    monkeypatch.setattr(live, "has_vnni", lambda: has_vnni)
+    settings.SEARCHSITE = settings.SEARCHSITE | {"RERANKER": "some/hub-name", "RERANKER_PRECISION": "auto"}
+    for version in exported:  # the first is that of another kind of machine, which is better than none
+        seem_exported(models, CROSS_ENCODER, "some/hub-name", version, key="+int8" if "int8" in version else "")
+        assert find_live(CROSS_ENCODER).version == version
+
+
 def test_a_version_is_found_under_what_it_was_once_exported_from(models, tmp_path):
     folder = tmp_path / "reader"
     folder.mkdir()
