@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -16,6 +17,7 @@ import numpy as np
 import openvino
 import torch
 from sentence_transformers import SentenceTransformer
+from torch.nn.functional import scaled_dot_product_attention
 
 from retrieval.engine.exported import NETWORK, QUERY_TOWER, TOKENIZER, EncoderError, ModelCard
 from retrieval.engine.processor import count_cores, has_vnni
@@ -50,6 +52,9 @@ class SentenceEncoder(torch.nn.Module):
         ]
         return output
 
+    def to_trace(self) -> SentenceEncoder:
+        return self
+
 
 class PairScorer(torch.nn.Module):
     """A sequence classifier that gives only the logit of its last label."""
@@ -66,6 +71,38 @@ class PairScorer(torch.nn.Module):
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         logits: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
         return logits[:, -1:]
+
+    def to_trace(self) -> PairScorer:
+        """Return what computes the same in less time."""
+        if self.model.config.model_type != "bert":
+            return self
+        lean = copy.deepcopy(self)
+        layers = lean.model.bert.encoder.layer
+        layers[-1] = FirstTokenLayer(layers[-1])
+        return lean
+
+
+class FirstTokenLayer(torch.nn.Module):
+    """A BERT's last layer for its first token alone, the only one that a classifier looks at."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *rest: Any, **options: Any
+    ) -> torch.Tensor:
+        attention, first = self.layer.attention.self, hidden_states[:, :1]
+        query, key, value = (
+            project(tokens).unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
+            for project, tokens in (
+                (attention.query, first), (attention.key, hidden_states), (attention.value, hidden_states)
+            )
+        )  # fmt: skip
+        mask = None if attention_mask is None else attention_mask[:, :, :1]
+        seen = scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2)
+        output: torch.Tensor = self.layer.feed_forward_chunk(self.layer.attention.output(seen, first))
+        return output
 
 
 def convert(
@@ -223,7 +260,7 @@ def _choose_range(nncf: Any) -> Any:
 
 def _trace(module: SentenceEncoder | PairScorer, features: Features) -> openvino.Model:
     """Return the network, batch and length left open."""
-    network = openvino.convert_model(module, example_input=dict(features))
+    network = openvino.convert_model(module.to_trace(), example_input=dict(features))
     for port in network.inputs:
         port.get_node().set_partial_shape(openvino.PartialShape([-1, -1]))
     network.validate_nodes_and_infer_types()
