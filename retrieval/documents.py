@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 
 from catalog.models import Category, Product, ProductQuerySet
-from retrieval.engine.text import full_text
 from retrieval.engine.types import Document
 
 EPOCH = date(1970, 1, 1).toordinal()
@@ -71,7 +70,7 @@ class DatabaseSource:
     def find_code(self, code: str) -> list[int]:
         return list(Product.objects.active().with_code(code).values_list("pk", flat=True)[:MOST_OF_A_CODE])
 
-    def fetch_texts(self, product_ids: Sequence[int]) -> dict[int, tuple[str, str]]:
+    def fetch_documents(self, product_ids: Sequence[int]) -> dict[int, Document]:
         categories = CategoryNames()
         products = Product.objects.filter(pk__in=product_ids)
-        return {product.pk: (product.content_hash, full_text(to_document(product, categories))) for product in products}
+        return {product.pk: to_document(product, categories) for product in products}

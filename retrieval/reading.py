@@ -8,7 +8,6 @@ import numpy as np
 
 from retrieval.engine.fusion import order_by_blend, share_of_codes, soften_blend
 from retrieval.engine.parts import Reranker
-from retrieval.engine.text import full_text
 from retrieval.engine.types import Ids, Ranking
 from retrieval.learning.negatives import Corpus
 
@@ -27,10 +26,7 @@ def read_again(text: str, ranking: Ranking, corpus: Corpus, reading: Reading) ->
     depth, found = min(reading.depth, len(ranking)), ranking.product_ids
     if reading.reranker is None or depth < 2:
         return found
-    texts = []
-    for product_id in found[:depth].tolist():
-        document = corpus.documents[corpus.places[product_id]]
-        texts.append((document.content_hash, full_text(document)))
+    texts = [corpus.text_of(product_id) for product_id in found[:depth].tolist()]
     scores = reading.reranker.score(text, texts).astype(np.float64)
     blend = soften_blend(reading.blend, share_of_codes(corpus.weigh_tokens(text)))
     order = order_by_blend(ranking.scores[:depth].astype(np.float64), scores, blend, reading.reranker.span)

@@ -13,7 +13,7 @@ from catalog.models import Product
 from retrieval import registry
 from retrieval.documents import iterate_documents
 from retrieval.embedding import Progress
-from retrieval.engine.text import full_text
+from retrieval.engine.text import reader_text
 from retrieval.engine.types import EngineError
 from retrieval.generations import get_store
 from retrieval.learning.versions import DEFAULT
@@ -176,4 +176,4 @@ def make_calibration_pairs(seed: int = 1) -> list[tuple[str, str]]:
     if not queries:
         raise EngineError("int8 is fitted to this shop's products, and none is on sale; import a catalogue first")
     answers = [rng.choice(query.positives if rng.random() < 0.5 else list(documents)) for query in queries]
-    return [(query.text, full_text(documents[one])) for query, one in zip(queries, answers, strict=True)]
+    return [(query.text, reader_text(documents[one])) for query, one in zip(queries, answers, strict=True)]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from retrieval.engine.text import embedding_text, full_text, normalize
+from retrieval.engine.text import embedding_text, normalize
 from retrieval.engine.types import Document
 from retrieval.evaluation.guards import keep_cold
 from retrieval.learning.examples import LabelledQuery, split_queries
@@ -35,7 +35,7 @@ from retrieval.training_sources import (
     read_catalogue,
 )
 
-__all__ = ["Amounts", "Collected", "collect", "default_sources", "full_text", "training_text", "training_texts"]
+__all__ = ["Amounts", "Collected", "collect", "default_sources", "training_text", "training_texts"]
 
 CATALOGUE_WEIGHT, JUDGEMENTS_WEIGHT = 1.0, 2.0
 PSEUDO_WEIGHT = 3.0  # queries as people ask them teach more than those made from texts, which tell of more products

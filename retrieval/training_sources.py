@@ -15,7 +15,7 @@ from catalog.sample.queries import make_queries as make_sample_queries
 from catalog.sample.shop import SampleProduct, make_products
 from catalog.sample.taxonomy import load_taxonomy
 from retrieval.documents import CategoryNames, iterate_documents, to_document
-from retrieval.engine.text import full_text, normalize
+from retrieval.engine.text import normalize, reader_text
 from retrieval.engine.types import Document
 from retrieval.evaluation.judgements import JudgementsError
 from retrieval.judgement_files import in_batches, read_ratings
@@ -210,6 +210,6 @@ def make_sample_pairs(count: int = 128, seed: int = 1) -> list[JudgedPair]:
     queries, product_ids, rng = found.queries[:count], sorted(found.documents), random.Random(f"pairs-{seed}")
     chosen = [rng.choice(query.positives if rng.random() < 0.5 else product_ids) for query in queries]
     return [
-        JudgedPair(query.text, full_text(found.documents[one]), one in query.positives)
+        JudgedPair(query.text, reader_text(found.documents[one]), one in query.positives)
         for query, one in zip(queries, chosen, strict=True)
     ]

@@ -65,9 +65,8 @@ class DictSource:
         found = self._documents.values()
         return [document.product_id for document in found if code in (document.sku.casefold(), document.gtin)]
 
-    def fetch_texts(self, product_ids: Sequence[int]) -> dict[int, tuple[str, str]]:
-        found = [self._documents[product_id] for product_id in product_ids]
-        return {document.product_id: (document.sku, f"{document.title}. {document.description}") for document in found}
+    def fetch_documents(self, product_ids: Sequence[int]) -> dict[int, Document]:
+        return {product_id: self._documents[product_id] for product_id in product_ids}
 
 
 def build_pipeline(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Protocol
 
-from retrieval.engine.types import Scores, Vectors
+from retrieval.engine.types import Document, Scores, Vectors
 
 
 class QueryEncoder(Protocol):
@@ -34,8 +34,8 @@ class ProductSource(Protocol):
         """Return the active products whose SKU or GTIN is `code`, whatever its case."""
         ...
 
-    def fetch_texts(self, product_ids: Sequence[int]) -> dict[int, tuple[str, str]]:
-        """Return the content hash and the whole text of each product."""
+    def fetch_documents(self, product_ids: Sequence[int]) -> dict[int, Document]:
+        """Return those of the products that are there, by id."""
         ...
 
 

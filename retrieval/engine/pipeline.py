@@ -19,7 +19,8 @@ from retrieval.engine.parts import ProductSource, QueryEncoder, Reranker, Stopwa
 from retrieval.engine.query import ParsedQuery, contains_phrases, correct_query, parse_query
 from retrieval.engine.recent import Recent
 from retrieval.engine.result_set import ExplanationTable, ResultSet, join_tables
-from retrieval.engine.types import Hit, Ids, Query, Ranking, Results, Vectors
+from retrieval.engine.text import full_text, reader_input
+from retrieval.engine.types import Document, Hit, Ids, Query, Ranking, Results, Vectors
 
 RECENT_SEARCHES = 100  # texts whose result sets are kept, so that pages, filters and sorts speak of the same set
 EMPTY = Ranking(np.empty(0, np.int64), np.empty(0, np.float32))
@@ -172,15 +173,13 @@ class Pipeline:
         return np.asarray(is_near | is_covered)
 
     def _has_phrases(self, product_ids: Ids, phrases: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-        texts = self.source.fetch_texts(product_ids.tolist())
-        analyzer = self.generation.bm25.analyzer
-        return np.array(
-            [
-                contains_phrases(texts.get(product_id, ("", ""))[1], phrases, analyzer)
-                for product_id in product_ids.tolist()
-            ],
-            bool,
-        )
+        documents, analyzer = self._fetch(product_ids), self.generation.bm25.analyzer
+        return np.array([contains_phrases(full_text(one), phrases, analyzer) for one in documents], bool)
+
+    def _fetch(self, product_ids: Ids) -> list[Document]:
+        """Return the products in this order; one that the catalogue no longer has says nothing."""
+        found = self.source.fetch_documents(product_ids.tolist())
+        return [found.get(product_id) or Document(product_id, "", "") for product_id in product_ids.tolist()]
 
     def _rerank(
         self, text: str, product_ids: Ids, table: ExplanationTable, evidence: Evidence, stopwatch: Stopwatch
@@ -192,8 +191,7 @@ class Pipeline:
         if self.reranker is None or depth < 2:
             return order
         with stopwatch("rerank"):
-            texts = self.source.fetch_texts(product_ids[:depth].tolist())
-            documents = [texts.get(product_id, ("", "")) for product_id in product_ids[:depth].tolist()]
+            documents = [reader_input(document) for document in self._fetch(product_ids[:depth])]
             scores = self.reranker.score(text, documents).astype(np.float64)
             table.rerank[:depth] = scores
             blend = fusion.soften_blend(blend, evidence.code_share)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import Stemmer
@@ -107,8 +107,47 @@ def document_fields(document: Document) -> dict[str, str]:
 
 
 def full_text(document: Document) -> str:
-    """Return all a reader may know of the product, most telling first."""
+    """Return all texts of a product."""
     return ". ".join(text for text in document_fields(document).values() if text)
+
+
+def reader_text(document: Document) -> str:
+    """Return what a cross-encoder reads of a product: most telling first, bare numbers last, and nothing twice.
+
+    It reads few tokens. '340' is a height or a weight, nobody knows without its name, and takes as many as 'steel'.
+    """
+    said: set[str] = set()
+
+    def news(texts: Iterable[str]) -> str:
+        """Return those texts that say a word which was not said before, joined."""
+        return " ".join([text for text in texts if _adds_words(text, said)])
+
+    values = list(_attribute_texts(document))
+    numbers = [value for value in values if not any(map(str.isalpha, value))]
+    parts = (
+        news([document.title]),
+        news([document.brand]),
+        news([" ".join(document.category)]),
+        news(value for value in values if value not in numbers),
+        "" if document.description == document.title else document.description,
+        news(numbers),
+        f"{document.sku} {document.gtin}".strip(),
+    )
+    return ". ".join(filter(None, parts))
+
+
+def reader_input(document: Document) -> tuple[str, str]:
+    """Return a product as rerankers take it: its content hash, by which they know it again, and what they read."""
+    return document.content_hash, reader_text(document)
+
+
+def _adds_words(text: str, said: set[str]) -> bool:
+    """Return whether the text has words that were not said before, which then are."""
+    words = _PART.findall(text.casefold())
+    if said.issuperset(words):
+        return False
+    said.update(words)
+    return True
 
 
 def _attribute_texts(document: Document) -> Iterator[str]:

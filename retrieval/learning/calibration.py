@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from retrieval.engine.text import full_text
+from retrieval.engine.text import reader_input
 from retrieval.engine.types import Document, Scores
 from retrieval.learning.examples import JudgedPair, LabelledQuery
 from retrieval.learning.negatives import Teacher, find_wrong
@@ -106,7 +106,7 @@ def _read(
     right = _draw([one for one in query.positives if one in documents], RIGHT, rng)
     wrong = _draw([one for one in find_wrong(query) if one in documents], WRONG, rng)
     chosen = right + wrong + [one for one in _draw(shop, BY_CHANCE, rng) if one not in query.grades]
-    texts = [(documents[one].content_hash, full_text(documents[one])) for one in chosen]
+    texts = [reader_input(documents[one]) for one in chosen]
     return teacher.score(query.text, texts).astype(np.float64), np.arange(len(chosen)) < len(right)
 
 

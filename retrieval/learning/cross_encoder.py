@@ -15,7 +15,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax, mse_loss
 from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainingArguments
 
-from retrieval.engine.text import full_text
+from retrieval.engine.text import reader_text
 from retrieval.engine.types import Document
 from retrieval.learning.adapters import load_cross_encoder, quiet, save_adapter
 from retrieval.learning.devices import computes_in_bf16
@@ -122,7 +122,7 @@ def _to_list(
     variety: float,
     rng: random.Random,
 ) -> GradedList:
-    texts = tuple(full_text(vary(documents[product_id], variety, rng)) for product_id in product_ids)
+    texts = tuple(reader_text(vary(documents[product_id], variety, rng)) for product_id in product_ids)
     shares = (query.grades.get(product_id, 0.0) / EXACT for product_id in product_ids)
     return GradedList(query.text, texts, tuple(share**POWER for share in shares))
 

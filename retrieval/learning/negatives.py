@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from retrieval.engine.bm25 import Bm25, term_id
 from retrieval.engine.lexicon import LexiconBuilder
-from retrieval.engine.text import Analyzer, field_tokens, full_text
+from retrieval.engine.text import Analyzer, field_tokens, reader_input
 from retrieval.engine.types import Document, Scores, SparseVector, Vectors
 from retrieval.learning.examples import EXACT, LabelledQuery
 
@@ -95,9 +95,8 @@ class Corpus:
         return replace(self, vectors=vectors)
 
     def text_of(self, product_id: int) -> tuple[str, str]:
-        """Return the content hash and all a reader may know of a product."""
-        document = self.documents[self.places[product_id]]
-        return document.content_hash, full_text(document)
+        """Return a product as rerankers take it."""
+        return reader_input(self.documents[self.places[product_id]])
 
 
 def build_corpus(documents: Sequence[Document], analyzer: Analyzer) -> Corpus:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.engine.files import write_atomically
-from retrieval.engine.text import Analyzer, full_text
+from retrieval.engine.text import Analyzer, reader_input
 from retrieval.engine.types import Document, Vectors
 from retrieval.learning.calibration import CalibratedTeacher, calibrate
 from retrieval.learning.examples import LabelledQuery
@@ -203,7 +203,7 @@ def measure_margins(
         on_query(done, len(queries))
         places = np.flatnonzero(learned.rows.queries == query)
         products, found = np.unique(learned.rows.products[places], return_inverse=True)
-        texts = [(documents[one].content_hash, full_text(documents[one])) for one in products.tolist()]
+        texts = [reader_input(documents[one]) for one in products.tolist()]
         scores = teacher.score(learned.queries[query], texts)[found.reshape(-1, 2)]
         margins[places] = scores[:, 0] - scores[:, 1]
     return margins

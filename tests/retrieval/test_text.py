@@ -2,6 +2,7 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,8 @@ from retrieval.engine.text import (
     fit_sentences,
     has_digit,
     normalize,
+    reader_input,
+    reader_text,
     split_sentences,
     split_words,
 )
@@ -151,6 +154,34 @@ def test_fields_are_the_texts_bm25_weighs():
         "description": "Boils.",
         "code": "SKU-7 4006381333931",
     }
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"title": "Red mug", "description": "Holds tea."}, "Red mug. Holds tea.. SKU-7"),
+        ({"title": "Red mug", "description": "Red mug"}, "Red mug. SKU-7"),
+        ({"title": "Potta mug", "brand": "POTTA"}, "Potta mug. SKU-7"),
+        ({"title": "Mug", "brand": "Potta", "category": ("Kitchen", "Mugs")}, "Mug. Potta. Kitchen Mugs. SKU-7"),
+        ({"title": "Mug", "category": ("Mug",), "gtin": "4006381333931"}, "Mug. SKU-7 4006381333931"),
+        (
+            {
+                "title": "Red mug",
+                "attributes": {"colour": "red", "size": "340", "for": "tea", "lid": "yes", "hot": "Tea"},
+            },
+            "Red mug. tea lid. 340. SKU-7",
+        ),
+        (
+            {"title": "Mug", "attributes": {"a": "340", "b": "–", "c": "9 cm"}, "description": "Tea."},
+            "Mug. 9 cm. Tea.. 340. SKU-7",
+        ),
+        ({"title": "", "brand": "Potta"}, "Potta. SKU-7"),
+    ],
+)
+def test_a_reader_is_told_nothing_twice_and_numbers_without_a_unit_last(fields, expected):
+    document = make_document(7, **fields)
+    assert reader_text(document) == expected
+    assert reader_input(replace(document, content_hash="h")) == ("h", expected)
 
 
 def test_embedded_text_says_title_then_brand_and_category_then_description(count_words):
